@@ -1,0 +1,134 @@
+"""Blob: the array that flows between layers, with the gradient that flows back."""
+
+import math
+
+import numpy as np
+
+
+class _Storage:
+    """A flat buffer that grows on demand and that several blobs may share."""
+
+    __slots__ = ("flat",)
+
+    def __init__(self) -> None:
+        self.flat: np.ndarray | None = None
+
+    def view(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        count = math.prod(shape)
+        if self.flat is None:
+            self.flat = np.zeros(count, dtype)
+        return self.flat[:count].reshape(shape)
+
+    def fits(self, count: int) -> bool:
+        return self.flat is None or self.flat.size >= count
+
+
+class Blob:
+    """An array of any number of axes (by convention N C H W) and, made when first used, its gradient.
+
+    ``data`` and ``diff`` are live views: writing into them writes into the blob. Reshaping keeps the
+    memory where it is large enough, and what it holds.
+    """
+
+    __slots__ = ("name", "dtype", "_shape", "_storage", "_views")
+
+    def __init__(self, shape: tuple[int, ...] = (), dtype=np.float32, name: str = ""):
+        self.name = name
+        self.dtype = np.dtype(dtype)
+        self._shape = tuple(int(extent) for extent in shape)
+        self._storage = {"data": _Storage(), "diff": _Storage()}
+        self._views: dict[str, np.ndarray] = {}
+
+    def __repr__(self) -> str:
+        return f"Blob({self.name!r}, shape={self._shape}, dtype={self.dtype})"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        return math.prod(self._shape)
+
+    @property
+    def num_axes(self) -> int:
+        return len(self._shape)
+
+    @property
+    def data(self) -> np.ndarray:
+        return self._view("data")
+
+    @property
+    def diff(self) -> np.ndarray:
+        return self._view("diff")
+
+    @property
+    def has_diff(self) -> bool:
+        """Whether the gradient has been made; reading ``diff`` makes it."""
+        return self._storage["diff"].flat is not None
+
+    def _view(self, part: str) -> np.ndarray:
+        view = self._views.get(part)
+        if view is None:
+            view = self._views[part] = self._storage[part].view(self._shape, self.dtype)
+        return view
+
+    def reshape(self, *shape: int) -> None:
+        """Give the blob new extents. A buffer that is too small is replaced, and no longer shared."""
+        if shape == self._shape:
+            return
+        count = math.prod(shape)
+        for part, storage in self._storage.items():
+            if not storage.fits(count):
+                self._storage[part] = _Storage()
+        self._shape = tuple(int(extent) for extent in shape)
+        self._views.clear()
+
+    def reshape_like(self, other: "Blob") -> None:
+        self.reshape(*other.shape)
+
+    def share_data(self, other: "Blob") -> None:
+        """From now on read and write the other blob's data, which must have the same count."""
+        self._share("data", other)
+
+    def share_diff(self, other: "Blob") -> None:
+        """From now on read and write the other blob's diff, which must have the same count."""
+        self._share("diff", other)
+
+    def _share(self, part: str, other: "Blob") -> None:
+        if other.count != self.count or other.dtype != self.dtype:
+            raise ValueError(f"{self!r} cannot share the {part} of {other!r}: the counts or types differ")
+        self._storage[part] = other._storage[part]
+        self._views.pop(part, None)
+
+    def canonical_axis(self, axis: int) -> int:
+        """The axis counted from the front; negative ones count from the back. IndexError when there is none."""
+        if not -self.num_axes <= axis < self.num_axes:
+            raise IndexError(f"axis {axis} is out of range for a blob of {self.num_axes} axes {self._shape}")
+        return axis % self.num_axes if self.num_axes else 0
+
+    def count_between(self, start: int, stop: int | None = None) -> int:
+        """Product of the extents of axes start to stop (the end when left out)."""
+        return math.prod(self._shape[start:stop])
+
+    @property
+    def num(self) -> int:
+        return self.legacy_extent(0)
+
+    @property
+    def channels(self) -> int:
+        return self.legacy_extent(1)
+
+    @property
+    def height(self) -> int:
+        return self.legacy_extent(2)
+
+    @property
+    def width(self) -> int:
+        return self.legacy_extent(3)
+
+    def legacy_extent(self, axis: int) -> int:
+        """Extent of an axis of the blob seen as N C H W: missing trailing axes count 1; at most four axes."""
+        if self.num_axes > 4:
+            raise ValueError(f"a blob of {self.num_axes} axes {self._shape} has no num, channels, height, width")
+        return self._shape[axis] if axis < self.num_axes else 1

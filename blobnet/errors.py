@@ -1,0 +1,59 @@
+"""The one exception family: every fault of an input is a BlobnetError that names file, line and layer.
+
+Positions come from ``source_info``, which the text parser leaves in each message.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BlobnetError(Exception):
+    """Something in a user's file, data or call is wrong.
+
+    ``str(error)`` reads ``lenet.prototxt:34: layer "conv2" (Convolution): <rule, value found, remedy>``.
+    """
+
+    def __init__(self, message: str, *, file: str | None = None, line: int | None = None, layer: str | None = None):
+        self.message = message
+        self.file = file
+        self.line = line
+        self.layer = layer
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        return ": ".join(part for part in (place, self.layer, self.message) if part)
+
+
+def error_at(message, text: str, field: str = "") -> BlobnetError:
+    """The error for a proto message (NetParameter, LayerParameter, ...), placed at one of its fields.
+
+    ``field`` is a dotted path such as ``convolution_param.group``; where that field has no line of its own,
+    the nearest enclosing one counts.
+    """
+    file, line = locate(message, field)
+    return BlobnetError(text, file=file, line=line, layer=describe_layer(message))
+
+
+def locate(message, field: str = "") -> tuple[str | None, int | None]:
+    """File and line of a message or of one of its fields, (None, None) when it came from no text file."""
+    info = message.source_info
+    lines = {entry.path: entry.line for entry in info.field}
+    while field and field not in lines:
+        field = field.rpartition(".")[0]
+    return info.file or None, lines.get(field, info.line) or None
+
+
+def describe_layer(message) -> str | None:
+    """``layer "conv1" (Convolution)`` for a LayerParameter, None for any other message."""
+    if message.DESCRIPTOR.name != "LayerParameter":
+        return None
+    return f'layer "{message.name}" ({message.type})'
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean "ReLU"?`` for the nearest known name, or an empty string."""
+    known = list(known)
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return f'; did you mean "{folded[near[0]]}"?' if near else ""

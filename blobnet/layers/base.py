@@ -1,0 +1,98 @@
+"""Layer: one step of a net. A subclass declares its arity, computes shapes and calls kernels."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from blobnet.blob import Blob
+from blobnet.context import Context
+from blobnet.errors import error_at
+
+Arity = tuple[int, int | None]
+
+
+class Layer:
+    """Base of all layers.
+
+    The net calls ``setup`` once, then ``reshape`` before the first forward pass and whenever the shape of a
+    bottom has changed, then ``forward`` and ``backward``. ``forward`` writes the data of the tops.
+    ``backward`` overwrites the diff of each bottom whose ``propagate_down`` is set, and ADDS to the diff of
+    each learnable blob whose ``param_propagate_down`` is set. A bottom is never modified unless it is a top too.
+
+    bottoms, tops   (least, most) number of blobs; most None: any number
+    in_place        whether a top may be one of the bottoms
+    loss            a loss layer: its first top has loss weight 1 unless the prototxt says otherwise
+    automatic_tops  tops that the prototxt leaves out are made, so that a loss may go unnamed
+    """
+
+    type: ClassVar[str] = ""
+    bottoms: ClassVar[Arity] = (1, 1)
+    tops: ClassVar[Arity] = (1, 1)
+    in_place: ClassVar[bool] = False
+    loss: ClassVar[bool] = False
+    automatic_tops: ClassVar[bool] = False
+
+    def __init__(self, param, context: Context):
+        self.param = param
+        self.context = context
+        self.name: str = param.name
+        self.phase: int = context.phase
+        self.dtype: np.dtype = context.dtype
+        self.blobs: list[Blob] = []
+        self.param_propagate_down: list[bool] = []
+        self.stream = context.stream(param.name)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Check the parameters and make the learnable blobs."""
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Give the tops (and work arrays) the shapes that follow from the bottoms."""
+        raise NotImplementedError
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        raise NotImplementedError
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        raise NotImplementedError
+
+    def has_backward(self, bottom_index: int) -> bool:
+        """Whether the layer can give this bottom a gradient when ``force_backward`` asks for it."""
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """What a snapshot must hold, besides the learnable blobs, for this layer to go on exactly."""
+        return {"drawn": self.stream.drawn}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.stream.drawn = state["drawn"]
+
+    def add_blob(self, shape: Sequence[int], filler=None) -> Blob:
+        """A new learnable blob, filled by a FillerParameter (zeros when left out)."""
+        from blobnet.fillers import fill
+
+        blob = Blob(tuple(shape), self.dtype, f"{self.name}[{len(self.blobs)}]")
+        if filler is not None:
+            fill(blob, filler, self.stream, self.param)
+        self.blobs.append(blob)
+        self.param_propagate_down.append(True)
+        return blob
+
+    def require(self, condition: bool, text: str, field: str = "") -> None:
+        """Unless the condition holds, raise an error at this layer; ``field`` as in ``errors.error_at``."""
+        if not condition:
+            self.fail(text, field)
+
+    def fail(self, text: str, field: str = "") -> NoReturn:
+        raise error_at(self.param, text, field)
+
+    def axis(self, blob: Blob, axis: int, field: str) -> int:
+        """The canonical axis of a blob for a value read from ``field``; an error where there is none."""
+        if not -blob.num_axes <= axis < blob.num_axes:
+            self.fail(f"axis {axis} is out of range for {describe(blob)}, which has {blob.num_axes} axes", field)
+        return blob.canonical_axis(axis)
+
+
+def describe(blob: Blob) -> str:
+    """``blob "conv1" (64 x 20 x 24 x 24)``, for error texts."""
+    return f'blob "{blob.name}" ({" x ".join(map(str, blob.shape)) or "scalar"})'
