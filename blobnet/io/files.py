@@ -1,0 +1,94 @@
+"""Whole files: read with their faults named, written so that no reader ever sees half of one."""
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from blobnet.errors import BlobnetError
+
+MESSAGE_LIMIT = (1 << 31) - 1  # protobuf's own
+
+
+@contextlib.contextmanager
+def os_errors(path: str | os.PathLike, action: str) -> Iterator[None]:
+    """Turn an OSError of the block into a BlobnetError: ``cannot <action>: <the system's reason>``."""
+    try:
+        yield
+    except OSError as error:
+        raise BlobnetError(f"cannot {action}: {error.strerror or error}", file=str(path)) from error
+
+
+def read_bytes(path: str | os.PathLike, limit: int | None = None) -> bytes:
+    """The content of a regular file, refused where it is larger than ``limit``."""
+    with os_errors(path, "read"):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise BlobnetError("cannot read: it is not a regular file", file=str(path))
+        if limit is not None and status.st_size > limit:
+            raise BlobnetError(f"cannot read {status.st_size} bytes: the limit is {limit}", file=str(path))
+        return Path(path).read_bytes()
+
+
+def read_message(path: str | os.PathLike, message: Any) -> Any:
+    """Fill ``message`` from a binary protobuf file and return it.
+
+    A file that is truncated or holds nothing of the message's kind is an error.
+    """
+    parse_message(read_bytes(path, MESSAGE_LIMIT), message, str(path))
+    return message
+
+
+def parse_message(data: bytes, message: Any, place: str) -> None:
+    """Fill ``message`` from its binary form; ``place`` names a file or record in an error."""
+    kind = message.DESCRIPTOR.name
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise BlobnetError(f"is no binary {kind}, or is truncated ({len(data)} bytes)", file=place) from error
+    if not message.ListFields():
+        raise BlobnetError(f"holds no field of a {kind} ({len(data)} bytes)", file=place)
+
+
+def write_message(path: str | os.PathLike, message: Any) -> None:
+    """Write a message in binary form, atomically."""
+    if message.ByteSize() > MESSAGE_LIMIT:
+        raise BlobnetError(
+            f"cannot write {message.ByteSize()} bytes: a binary protobuf file holds at most 2 GiB; use HDF5",
+            file=str(path),
+        )
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        file.write(message.SerializeToString())
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """A path in the folder of ``path`` to write to; the file takes its place when the block ends.
+
+    The data are on the disk before the rename. On an error the temporary file is removed and what was at
+    ``path`` stays.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    with os_errors(path, "write"):
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _flush(target.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

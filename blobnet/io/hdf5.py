@@ -1,0 +1,132 @@
+"""HDF5 behind guards: a file may hold plain numbers in itself, and no more than its size makes credible.
+
+Refused are links other than hard ones, virtual datasets, external storage, and datasets that together claim
+over a thousand times the size of the file (deflate cannot pack tighter).
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from blobnet.errors import BlobnetError
+from blobnet.io.files import atomic_write
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_SMALL = 64 << 20
+_RATIO = 1000
+
+
+@contextlib.contextmanager
+def _errors(path: str | os.PathLike, action: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise BlobnetError(f"cannot {action} HDF5: {error}", file=str(path)) from error
+
+
+class Reader:
+    """An HDF5 file open for reading, a context manager. Names are paths such as ``data/conv1/0``."""
+
+    def __init__(self, path: str | os.PathLike):
+        import h5py
+
+        self.path = str(path)
+        with _errors(path, "read"):
+            self._budget = max(_SMALL, _RATIO * os.stat(path).st_size)
+            self._file = h5py.File(path, "r")
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def names(self, group: str = "/") -> list[str]:
+        """Names of the members of a group, sorted."""
+        with _errors(self.path, "read"):
+            return sorted(self._member(group, "Group"))
+
+    def __contains__(self, name: str) -> bool:
+        with _errors(self.path, "read"):
+            return name in self._file
+
+    def is_group(self, name: str) -> bool:
+        import h5py
+
+        with _errors(self.path, "read"):
+            return self._file.get(name, getclass=True) is h5py.Group
+
+    def identity(self, group: str) -> Any:
+        """The same for two names of one group, so that a walk can see a cycle."""
+        with _errors(self.path, "read"):
+            return self._member(group, "Group").id
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        with _errors(self.path, "read"):
+            return self._member(name, "Dataset").shape
+
+    def array(self, name: str) -> np.ndarray:
+        """A dataset of numbers: float64 stays float64, every other type becomes float32."""
+        with _errors(self.path, "read"):
+            dataset = self._member(name, "Dataset")
+            if dataset.dtype.kind not in "fiu":
+                self._refuse(name, f"must hold numbers; got type {dataset.dtype}")
+            self._budget -= dataset.size * max(4, dataset.dtype.itemsize)
+            if self._budget < 0:
+                self._refuse(name, f"of shape {dataset.shape} claims more than this small file can hold")
+            return dataset[()].astype(np.float64 if dataset.dtype == np.float64 else np.float32, copy=False)
+
+    def integer(self, name: str) -> int:
+        values = self.array(name)
+        if values.size != 1:
+            self._refuse(name, f"must be one number; got shape {values.shape}")
+        return int(values.item())
+
+    def text(self, name: str) -> str:
+        with _errors(self.path, "read"):
+            dataset = self._member(name, "Dataset")
+            if dataset.dtype.kind not in "SO" or dataset.size != 1 or dataset.dtype.itemsize > 1 << 16:
+                self._refuse(name, f"must be a string; got type {dataset.dtype}, shape {dataset.shape}")
+            value = dataset[()]
+            value = value.item() if isinstance(value, np.ndarray) else value
+            return bytes(value).decode(errors="replace").rstrip("\0")
+
+    def _member(self, name: str, kind: str):
+        """The group or dataset of that name, reached over hard links only."""
+        import h5py
+
+        node = self._file
+        for step in [step for step in name.split("/") if step]:
+            link = node.get(step, getlink=True) if isinstance(node, h5py.Group) else None
+            if link is None:
+                self._refuse(name, "is missing")
+            if not isinstance(link, h5py.HardLink):
+                self._refuse(name, "is a soft or external link, which is not followed")
+            node = node[step]
+        if not isinstance(node, getattr(h5py, kind)):
+            self._refuse(name, f"must be a {kind.lower()}; got a {type(node).__name__.lower()}")
+        if kind == "Dataset" and (node.is_virtual or node.external or node.shape is None):
+            self._refuse(name, "must hold its values itself; it is virtual, external or null")
+        return node
+
+    def _refuse(self, name: str, text: str) -> None:
+        raise BlobnetError(f'HDF5 member "{name}" {text}', file=self.path)
+
+
+@contextlib.contextmanager
+def writer(path: str | os.PathLike) -> Iterator[Any]:
+    """An ``h5py.File`` to write into; it takes the place of ``path`` when the block ends without an error."""
+    import h5py
+
+    with atomic_write(path) as temporary, _errors(path, "write"), h5py.File(temporary, "w") as file:
+        yield file
+
+
+def write_text(group: Any, name: str, text: str) -> None:
+    """A string as Caffe's reader wants it: fixed length, with a terminating zero."""
+    encoded = text.encode()
+    group.create_dataset(name, data=np.array(encoded, f"S{len(encoded) + 1}"))
