@@ -1,0 +1,440 @@
+"""Net: a thin owner of layers, blobs and the plan by which they run.
+
+Construction walks the passes (upgrade, phases, splits), builds each layer in order and connects it by blob names,
+then plans sharing and the backward pass.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import blobnet.layers  # noqa: F401  (registers every layer type)
+from blobnet.blob import Blob
+from blobnet.context import Context
+from blobnet.errors import BlobnetError, did_you_mean, error_at
+from blobnet.io import blob_proto, weights
+from blobnet.layers.base import Arity, Layer, describe
+from blobnet.layers.registry import create_layer
+from blobnet.passes import gradients, phases, sharing, splits, upgrade
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+from blobnet.streams import new_seed
+
+log = logging.getLogger("blobnet")
+
+Weights = str | Path | Mapping[str, Sequence[np.ndarray | None]]
+Hook = Callable[["Net", int], None]
+
+
+class LoadReport(NamedTuple):
+    """What happened to each layer name when weights were copied into a net."""
+
+    loaded: list[str]
+    ignored: list[str]  # in the file, not in the net
+    missing: list[str]  # learnable in the net, not in the file
+
+
+class Net:
+    """A network built for one state (phase, level, stages).
+
+    param            a NetParameter, or the path of a prototxt
+    phase            blobnet.TRAIN or blobnet.TEST
+    weights          path of a caffemodel (binary or HDF5), several joined by commas, or {layer name: arrays}
+    seed             of every random stream; fresh when left out
+    dtype            float32, or float64 for gradient checks
+    folder           where files named in the prototxt are looked up besides the working folder
+    allowed_modules  the Python modules that ``type: "Python"`` layers may come from
+    """
+
+    def __init__(
+        self,
+        param: pb.NetParameter | str | Path,
+        phase: int,
+        *,
+        level: int = 0,
+        stages: Sequence[str] = (),
+        weights: Weights | None = None,
+        seed: int | None = None,
+        dtype=np.float32,
+        folder: str | Path | None = None,
+        allowed_modules: Sequence[str] = (),
+    ):
+        if not isinstance(param, pb.NetParameter):
+            folder = folder or Path(param).parent
+            param = upgrade.upgrade_net(text.read(param, pb.NetParameter()), str(param))
+        else:
+            param = upgrade.upgrade_net(param)
+        self.context = Context(
+            phase=phase,
+            dtype=np.dtype(dtype),
+            seed=new_seed() if seed is None else seed,
+            folder=Path(folder) if folder is not None else None,
+            allowed_modules=frozenset(allowed_modules),
+        )
+        state = pb.NetState(phase=phase, level=level, stage=stages)
+        self.param = splits.insert_splits(phases.filter_net(param, state))
+        self.name = self.param.name
+        self.phase = phase
+
+        self.layers: list[Layer] = []
+        self.bottoms: list[list[Blob]] = []
+        self.tops: list[list[Blob]] = []
+        self.blobs: dict[str, Blob] = {}
+        self.inputs: list[str] = []
+        self.loss_weights: dict[str, float] = {}
+        self._loss_tops: list[list[tuple[Blob, float]]] = []
+        self._seen_shapes: list[list[tuple[int, ...]]] = []
+        self.before_forward: list[Hook] = []
+        self.after_forward: list[Hook] = []
+        self.before_backward: list[Hook] = []
+        self.after_backward: list[Hook] = []
+
+        for layer_param in self.param.layer:
+            self._append_layer(layer_param)
+        read = {bottom for layer_param in self.param.layer for bottom in layer_param.bottom}
+        named_tops = {top for layer_param in self.param.layer for top in layer_param.top}
+        self.outputs = sorted(named_tops - read)
+        self._share_params()
+        self._plan_backward()
+        if weights is not None:
+            self.copy_trained_layers_from(weights)
+
+    # Construction
+
+    def _append_layer(self, param: pb.LayerParameter) -> None:
+        if not param.HasField("phase"):
+            param.phase = self.phase
+        if param.propagate_down and len(param.propagate_down) != len(param.bottom):
+            raise error_at(
+                param,
+                f"propagate_down must be left out or given once a bottom; got {len(param.propagate_down)} "
+                f"for {len(param.bottom)} bottoms",
+                "propagate_down",
+            )
+        layer = create_layer(param, dataclasses.replace(self.context, phase=param.phase))
+        namesakes = sum(other.name == layer.name for other in self.layers)
+        if namesakes:
+            layer.stream = self.context.stream(f"{layer.name}#{namesakes}")
+        bottom = [self.blobs[name] for name in param.bottom]
+        top = [self._top_blob(layer, index) for index in range(_top_count(layer))]
+        _check_arity(layer, "bottom", layer.bottoms, len(bottom))
+        _check_arity(layer, "top", layer.tops, len(top))
+        layer.setup(bottom, top)
+        layer.reshape(bottom, top)
+        self.layers.append(layer)
+        self.bottoms.append(bottom)
+        self.tops.append(top)
+        self._seen_shapes.append([blob.shape for blob in bottom])
+        self._loss_tops.append(self._weigh_losses(layer, top))
+        if layer.type == "Input":
+            self.inputs.extend(param.top)
+
+    def _top_blob(self, layer: Layer, index: int) -> Blob:
+        param = layer.param
+        if index >= len(param.top):
+            return Blob(dtype=self.context.dtype, name="(automatic)")
+        name = param.top[index]
+        if index < len(param.bottom) and name == param.bottom[index]:
+            layer.require(
+                layer.in_place,
+                f'{layer.type} cannot work in place: give its top another name than its bottom "{name}"',
+                "top",
+            )
+            return self.blobs[name]
+        layer.require(
+            name not in self.blobs, f'top "{name}" is made by an earlier layer already; choose another name', "top"
+        )
+        blob = self.blobs[name] = Blob(dtype=self.context.dtype, name=name)
+        return blob
+
+    def _weigh_losses(self, layer: Layer, top: Sequence[Blob]) -> list[tuple[Blob, float]]:
+        """The tops with a loss weight; their diffs start out as that weight."""
+        stated = layer.param.loss_weight
+        if stated:
+            layer.require(
+                len(stated) == len(top),
+                f"loss_weight must be left out or given once a top; got {len(stated)} for {len(top)} tops",
+                "loss_weight",
+            )
+        elif layer.loss:
+            stated.extend([1.0] + [0.0] * (len(top) - 1))
+        weighted = [(blob, weight) for blob, weight in zip(top, stated, strict=False) if weight]
+        for blob, weight in weighted:
+            blob.diff[...] = weight
+            self.loss_weights[blob.name] = weight
+        return weighted
+
+    def _share_params(self) -> None:
+        uses = []
+        for index, layer in enumerate(self.layers):
+            layer.require(
+                len(layer.param.param) <= len(layer.blobs),
+                f"{len(layer.param.param)} param messages are given, but the layer learns {len(layer.blobs)} blobs",
+                f"param[{len(layer.blobs)}]",
+            )
+            uses += [
+                sharing.ParamUse(index, position, layer.param, blob.shape) for position, blob in enumerate(layer.blobs)
+            ]
+        self.learnables = sharing.plan_sharing(uses)
+        self.learnable_params: list[Blob] = []
+        for learnable in self.learnables:
+            owner = self._param_blob(learnable.owner)
+            self.learnable_params.append(owner)
+            for sharer in learnable.sharers:
+                self._param_blob(sharer).share_data(owner)
+                self._param_blob(sharer).share_diff(owner)
+
+    def _param_blob(self, use: sharing.ParamUse) -> Blob:
+        return self.layers[use.layer_index].blobs[use.param_index]
+
+    def _plan_backward(self) -> None:
+        facts = []
+        for layer, bottom, top, losses in zip(self.layers, self.bottoms, self.tops, self._loss_tops, strict=True):
+            rates = [sharing.ParamUse(0, position, layer.param, ()).spec.lr_mult for position in range(len(layer.blobs))]
+            layer.param_propagate_down[:] = [self.param.force_backward or rate != 0 for rate in rates]
+            facts.append(
+                gradients.LayerFacts(
+                    bottoms=[blob.name for blob in bottom],
+                    tops=[blob.name for blob in top],
+                    propagate_down=layer.param.propagate_down,
+                    learns=any(rate != 0 for rate in rates),
+                    is_loss=[any(blob is loss for loss, _ in losses) for blob in top],
+                    can_backward=[layer.has_backward(index) for index in range(len(bottom))],
+                )
+            )
+        plan = gradients.plan_backward(facts, self.param.force_backward)
+        self.layer_need_backward = plan.layers
+        self.bottom_need_backward = plan.bottoms
+
+    # What there is
+
+    @property
+    def layer_names(self) -> list[str]:
+        return [layer.name for layer in self.layers]
+
+    @property
+    def params(self) -> dict[str, list[Blob]]:
+        """The learnable blobs of each layer that has some."""
+        return {layer.name: layer.blobs for layer in self.layers if layer.blobs}
+
+    @property
+    def params_lr(self) -> list[float]:
+        """lr_mult of each learnable blob (ParamSpec.lr_mult, default 1)."""
+        return [1.0 if learnable.lr_mult is None else learnable.lr_mult for learnable in self.learnables]
+
+    @property
+    def params_weight_decay(self) -> list[float]:
+        """decay_mult of each learnable blob (ParamSpec.decay_mult, default 1)."""
+        return [1.0 if learnable.decay_mult is None else learnable.decay_mult for learnable in self.learnables]
+
+    @property
+    def memory_required(self) -> int:
+        """Bytes of the data of all tops; in-place tops count each time, as in Caffe's log."""
+        return sum(blob.count for top in self.tops for blob in top) * self.context.dtype.itemsize
+
+    def layer_index(self, name: str) -> int:
+        names = self.layer_names
+        if name not in names:
+            raise BlobnetError(f'the net has no layer "{name}"{did_you_mean(name, names)}')
+        return names.index(name)
+
+    # Running
+
+    def __call__(self, *arrays: np.ndarray) -> np.ndarray | list[np.ndarray]:
+        """Feed the inputs in order, run forward, and return copies of the outputs (alone when there is one)."""
+        if len(arrays) != len(self.inputs):
+            raise BlobnetError(f"the net has {len(self.inputs)} inputs {self.inputs}; got {len(arrays)} arrays")
+        self.forward(**dict(zip(self.inputs, arrays, strict=True)))
+        outputs = [self.blobs[name].data.copy() for name in self.outputs]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def forward(
+        self, start: str | None = None, end: str | None = None, blobs: Sequence[str] = (), **inputs: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Run from layer ``start`` to layer ``end`` (both included; the whole net when left out).
+
+        inputs   arrays for input blobs, by name; a blob takes the shape of its array
+        blobs    names of blobs to return besides the outputs
+        Returns {blob name: live view of its data} for the net's outputs, or the tops of ``end``.
+        """
+        for name, array in inputs.items():
+            self.set_input(name, array)
+        first = 0 if start is None else self.layer_index(start)
+        last = len(self.layers) - 1 if end is None else self.layer_index(end)
+        self.forward_from_to(first, last)
+        names = self.outputs if end is None else [blob.name for blob in self.tops[last]]
+        return {name: self._blob(name).data for name in [*names, *blobs]}
+
+    def backward(
+        self, start: str | None = None, end: str | None = None, diffs: Sequence[str] = (), **top_diffs: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Run backward from layer ``start`` down to layer ``end`` (the whole net when left out).
+
+        top_diffs  gradients to set first, by blob name
+        diffs      names of blobs whose gradient to return besides those of the inputs
+        Returns {blob name: live view of its diff} for the net's inputs, or the bottoms of ``end``.
+        """
+        for name, array in top_diffs.items():
+            self._blob(name).diff[...] = array
+        first = len(self.layers) - 1 if start is None else self.layer_index(start)
+        last = 0 if end is None else self.layer_index(end)
+        self.backward_from_to(first, last)
+        names = self.inputs if end is None else [blob.name for blob in self.bottoms[last]]
+        return {name: self._blob(name).diff for name in [*names, *diffs]}
+
+    def set_input(self, name: str, array: np.ndarray) -> None:
+        blob, array = self._blob(name), np.asarray(array)
+        blob.reshape(*array.shape)
+        blob.data[...] = array
+
+    def forward_from_to(self, first: int, last: int) -> float:
+        """Run layers first to last; returns the sum of their weighted losses."""
+        loss = 0.0
+        for index in range(first, last + 1):
+            for hook in self.before_forward:
+                hook(self, index)
+            layer, bottom, top = self.layers[index], self.bottoms[index], self.tops[index]
+            if [blob.shape for blob in bottom] != self._seen_shapes[index]:
+                self._reshape_layer(index)
+            for blob in (*bottom, *top):
+                if not blob.count:
+                    layer.fail(f"{describe(blob)} is empty, so there is nothing to compute; every extent must be 1 or more")
+            layer.forward(bottom, top)
+            loss += sum(weight * float(blob.data.sum()) for blob, weight in self._loss_tops[index])
+            for hook in self.after_forward:
+                hook(self, index)
+        return loss
+
+    def backward_from_to(self, first: int, last: int) -> None:
+        """Run the backward passes of layers first down to last, those that the plan needs."""
+        for index in range(first, last - 1, -1):
+            for hook in self.before_backward:
+                hook(self, index)
+            if self.layer_need_backward[index]:
+                self.layers[index].backward(self.tops[index], self.bottom_need_backward[index], self.bottoms[index])
+            for hook in self.after_backward:
+                hook(self, index)
+
+    def forward_backward(self) -> float:
+        loss = self.forward_from_to(0, len(self.layers) - 1)
+        self.backward_from_to(len(self.layers) - 1, 0)
+        return loss
+
+    def reshape(self) -> None:
+        """Carry the present shapes of the inputs through all layers."""
+        for index in range(len(self.layers)):
+            self._reshape_layer(index)
+
+    def _reshape_layer(self, index: int) -> None:
+        bottom = self.bottoms[index]
+        self.layers[index].reshape(bottom, self.tops[index])
+        self._seen_shapes[index] = [blob.shape for blob in bottom]
+        for blob, weight in self._loss_tops[index]:
+            blob.diff[...] = weight
+
+    def clear_param_diffs(self) -> None:
+        for blob in self.learnable_params:
+            blob.diff[...] = 0
+
+    def _blob(self, name: str) -> Blob:
+        if name not in self.blobs:
+            raise BlobnetError(f'the net has no blob "{name}"{did_you_mean(name, self.blobs)}')
+        return self.blobs[name]
+
+    # Weights and state
+
+    def copy_trained_layers_from(self, source: Weights) -> LoadReport:
+        """Copy weights into the layers of the same name.
+
+        Layers that only one side has are left alone; a layer of both must have as many blobs, of the same shapes.
+        """
+        if isinstance(source, Mapping):
+            return self._copy_arrays(source, "the given weights")
+        report = LoadReport([], [], [])
+        for path in str(source).split(","):
+            report = self._copy_arrays(weights.read_weights(path), path)
+        return report
+
+    def _copy_arrays(self, source: Mapping[str, Sequence[np.ndarray | None]], origin: str) -> LoadReport:
+        own = {layer.name: layer for layer in reversed(self.layers)}
+        for name in own.keys() & source.keys():
+            _copy_blobs(own[name], source[name], origin)
+        report = LoadReport(
+            loaded=[name for name in source if name in own],
+            ignored=[name for name in source if name not in own],
+            missing=[layer.name for layer in self.layers if layer.blobs and layer.name not in source],
+        )
+        log.info("%s: loaded %d layers", origin, sum(bool(source[name]) for name in report.loaded))
+        for name in report.ignored:
+            log.info("%s: layer %s is not in the net and was ignored", origin, name)
+        return report
+
+    def share_trained_layers_with(self, other: "Net") -> None:
+        """Use the learnable blobs of the other net's layers of the same names, instead of own ones."""
+        theirs = {layer.name: layer for layer in reversed(other.layers)}
+        for layer in self.layers:
+            source = theirs.get(layer.name)
+            if source is None:
+                continue
+            shapes = [blob.shape for blob in layer.blobs], [blob.shape for blob in source.blobs]
+            layer.require(
+                shapes[0] == shapes[1],
+                f"cannot share its weights with the other net: shapes are {shapes[0]}, there {shapes[1]}",
+            )
+            for blob, shared in zip(layer.blobs, source.blobs, strict=True):
+                blob.share_data(shared)
+
+    def to_proto(self, write_diff: bool = False) -> pb.NetParameter:
+        """The net as a caffemodel holds it: every layer (splits too) with its learnable blobs."""
+        param = pb.NetParameter(name=self.name)
+        for layer in self.layers:
+            copy = param.layer.add()
+            copy.CopyFrom(layer.param)
+            copy.blobs.extend(
+                blob_proto.from_array(blob.data, blob.diff if write_diff else None) for blob in layer.blobs
+            )
+        return text.strip_source_info(param)
+
+    def state(self) -> list[dict[str, Any]]:
+        """What a snapshot holds besides the weights, layer by layer."""
+        return [layer.state() for layer in self.layers]
+
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        for layer, state in zip(self.layers, states, strict=True):
+            layer.restore(state)
+
+
+def _top_count(layer: Layer) -> int:
+    named = len(layer.param.top)
+    return max(named, layer.tops[0]) if layer.automatic_tops else named
+
+
+def _check_arity(layer: Layer, kind: str, arity: Arity, count: int) -> None:
+    least, most = arity
+    if count < least or (most is not None and count > most):
+        if most is None:
+            wanted = f"at least {least}"
+        else:
+            wanted = str(least) if least == most else f"{least} to {most}"
+        layer.fail(f"{layer.type} takes {wanted} {kind} blob(s); got {count}", kind)
+
+
+def _copy_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], origin: str) -> None:
+    layer.require(
+        len(arrays) == len(layer.blobs),
+        f"{origin} holds {len(arrays)} blobs for this layer, which has {len(layer.blobs)}",
+    )
+    for index, (blob, array) in enumerate(zip(layer.blobs, arrays, strict=True)):
+        if array is None:
+            continue  # stands with the layer that owns the shared blob
+        legacy = array.ndim == 4 and blob.num_axes < 4 and array.shape == (1,) * (4 - blob.num_axes) + blob.shape
+        if array.shape != blob.shape and not legacy:
+            layer.fail(
+                f"{origin} holds blob {index} with shape {array.shape}, but the net needs {blob.shape}; "
+                "to learn the layer anew instead of copying it, give it another name"
+            )
+        blob.data[...] = array.reshape(blob.shape)
