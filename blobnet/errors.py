@@ -21,15 +21,18 @@ class BlobnetError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        if self.line:
+            place = f"{self.file}:{self.line}" if self.file else f"line {self.line}"
+        else:
+            place = self.file
         return ": ".join(part for part in (place, self.layer, self.message) if part)
 
 
 def error_at(message, text: str, field: str = "") -> BlobnetError:
     """The error for a proto message (NetParameter, LayerParameter, ...), placed at one of its fields.
 
-    ``field`` is a dotted path such as ``convolution_param.group``; where that field has no line of its own,
-    the nearest enclosing one counts.
+    ``field`` is a dotted path within the message, such as ``convolution_param.group`` or ``param[1].lr_mult``;
+    where that field has no line of its own, the nearest enclosing one counts.
     """
     file, line = locate(message, field)
     return BlobnetError(text, file=file, line=line, layer=describe_layer(message))
@@ -38,6 +41,7 @@ def error_at(message, text: str, field: str = "") -> BlobnetError:
 def locate(message, field: str = "") -> tuple[str | None, int | None]:
     """File and line of a message or of one of its fields, (None, None) when it came from no text file."""
     info = message.source_info
+    field = field.replace("[0]", "")  # the first element of a repeated field goes without its index
     lines = {entry.path: entry.line for entry in info.field}
     while field and field not in lines:
         field = field.rpartition(".")[0]
@@ -45,15 +49,18 @@ def locate(message, field: str = "") -> tuple[str | None, int | None]:
 
 
 def describe_layer(message) -> str | None:
-    """``layer "conv1" (Convolution)`` for a LayerParameter, None for any other message."""
-    if message.DESCRIPTOR.name != "LayerParameter":
+    """``layer "conv1" (Convolution)`` for a layer of any version, None for any other message."""
+    if not message.DESCRIPTOR.name.endswith("LayerParameter"):
         return None
-    return f'layer "{message.name}" ({message.type})'
+    type_field = message.DESCRIPTOR.fields_by_name["type"]
+    kind = type_field.enum_type.values_by_number[message.type].name if type_field.enum_type else message.type
+    return f'layer "{message.name}" ({kind})'
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``; did you mean "ReLU"?`` for the nearest known name, or an empty string."""
-    known = list(known)
     folded = {candidate.lower(): candidate for candidate in known}
+    if len(name) > 2 * max(map(len, folded), default=0):
+        return ""
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return f'; did you mean "{folded[near[0]]}"?' if near else ""

@@ -1,0 +1,97 @@
+"""The words of the text format: names, numbers, strings and marks, with the line each stands on."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Token(NamedTuple):
+    """``kind`` is name, number, string, mark, bad (belongs to no kind) or end."""
+
+    kind: str
+    text: str
+    line: int
+
+    def __str__(self) -> str:
+        """For an error message: the text in quotes, shortened, without characters that do not print."""
+        if self.kind == "end":
+            return "the end of the file"
+        if self.kind == "bad" and self.text[0] in "\"'":
+            return "a string whose closing quote is not on the same line"
+        if self.kind == "bad" and "\udc80" <= self.text[0] <= "\udcff":
+            return "a byte that is not UTF-8; save the file as UTF-8"
+        shown = self.text if len(self.text) <= 40 else f"{self.text[:40]}..."
+        if not shown.isprintable():
+            return ascii(shown)
+        return shown if self.kind == "string" else f'"{shown}"'
+
+
+_TOKEN = re.compile(
+    r"""
+    \s++ | \#.*+
+  | (?P<name> [A-Za-z_]\w*+ )
+  | (?P<number> (?: 0[xX][0-9a-fA-F]++ | (?: \d++\.?+\d*+ | \.\d++ ) (?: [eE][+-]?+\d++ )?+ [fF]?+ )
+                (?! [\w.] ) )
+  | (?P<string> "(?:[^"\\]++|\\.)*+" | '(?:[^'\\]++|\\.)*+' )
+  | (?P<mark> [{}<>:\[\],;-] )
+  | (?P<bad> [\w.]++ | . )
+    """,
+    re.VERBOSE | re.ASCII | re.DOTALL,
+)
+
+
+def tokenize(text: str) -> Iterator[Token]:
+    """The tokens of a text, without blanks and comments, then end for ever."""
+    last = 0
+    for line in text.split("\n"):
+        last += 1
+        for match in _TOKEN.finditer(line):
+            if match.lastgroup:
+                yield Token(match.lastgroup, match.group(), last)
+    while True:
+        yield Token("end", "", last)
+
+
+_ESCAPE = re.compile(
+    rb"\\(?: x([0-9a-fA-F]{1,2}) | u([0-9a-fA-F]{4}) | U([0-9a-fA-F]{8}) | ([0-7]{1,3}) | (.) )",
+    re.VERBOSE | re.DOTALL,
+)
+_LETTERS = dict(zip(b"nrtabfv\\'\"?", b"\n\r\t\a\b\f\v\\'\"?", strict=True))
+
+
+def unquote(string: str) -> bytes:
+    """The bytes a string token stands for. Raises ValueError for an escape sequence that is none."""
+    return _ESCAPE.sub(_unescape, string[1:-1].encode("utf-8", errors="surrogateescape"))
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    hexadecimal, short, long, octal, letter = match.groups()
+    if letter:
+        if letter[0] not in _LETTERS:
+            raise ValueError(f"no escape sequence: {match.group()!r}")
+        return bytes([_LETTERS[letter[0]]])
+    if octal:
+        return bytes([int(octal, 8)])
+    if hexadecimal:
+        return bytes([int(hexadecimal, 16)])
+    code = int(short or long, 16)
+    if code > 0x10FFFF:
+        raise ValueError(f"no character: {match.group()!r}")
+    return chr(code).encode("utf-8")
+
+
+def to_integer(number: str) -> int:
+    """Decimal, 0x hexadecimal or 0 octal. Raises ValueError for anything else."""
+    if number[:2] in ("0x", "0X"):
+        return int(number, 16)
+    return int(number, 8 if number.startswith("0") else 10)
+
+
+def to_float(number: str) -> float:
+    """Decimal, with an exponent or a trailing f; inf, infinity, nan. Raises ValueError for anything else."""
+    word = number.lower()
+    if word in ("inf", "infinity", "nan"):
+        return float(word)
+    if re.match(r"0[x\d]", word):
+        raise ValueError("hexadecimal and octal numbers are whole numbers")
+    return float(word.rstrip("f"))
