@@ -21,10 +21,8 @@ class BlobnetError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        if self.line:
-            place = f"{self.file}:{self.line}" if self.file else f"line {self.line}"
-        else:
-            place = self.file
+        line = f":{self.line}" if self.file else f"line {self.line}"
+        place = (self.file or "") + (line if self.line else "")
         return ": ".join(part for part in (place, self.layer, self.message) if part)
 
 
@@ -41,11 +39,11 @@ def error_at(message, text: str, field: str = "") -> BlobnetError:
 def locate(message, field: str = "") -> tuple[str | None, int | None]:
     """File and line of a message or of one of its fields, (None, None) when it came from no text file."""
     info = message.source_info
-    field = field.replace("[0]", "")  # the first element of a repeated field goes without its index
+    path = field.replace("[0]", "")  # the first element of a repeated field goes without its index
     lines = {entry.path: entry.line for entry in info.field}
-    while field and field not in lines:
-        field = field.rpartition(".")[0]
-    return info.file or None, lines.get(field, info.line) or None
+    while path and path not in lines:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return info.file or None, lines.get(path, info.line) or None
 
 
 def describe_layer(message) -> str | None:
