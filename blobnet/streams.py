@@ -13,12 +13,19 @@ from blobnet.errors import BlobnetError
 
 
 class Stream:
-    """The random keys of one layer or data source. ``drawn`` is its whole state."""
+    """The random keys of one layer or data source."""
 
     def __init__(self, seed: int, name: str):
         digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
         self._base = int.from_bytes(digest, "little")
         self.drawn = 0
+
+    def state(self) -> list[int]:
+        """All there is to know, so that a net of another seed can go on with these keys."""
+        return [self._base, self.drawn]
+
+    def restore(self, state: list[int]) -> None:
+        self._base, self.drawn = state
 
     def key(self) -> np.uint64:
         """The next 64-bit key."""

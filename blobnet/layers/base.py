@@ -54,18 +54,19 @@ class Layer:
         raise NotImplementedError
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        raise NotImplementedError
+        if any(propagate_down):
+            self.fail(f"{self.type} has no gradient, but a layer before it asks for one")
 
     def has_backward(self, bottom_index: int) -> bool:
-        """Whether the layer can give this bottom a gradient when ``force_backward`` asks for it."""
+        """Whether ``force_backward`` may ask for the gradient of this bottom; not of labels."""
         return True
 
     def state(self) -> dict[str, Any]:
         """What a snapshot must hold, besides the learnable blobs, for this layer to go on exactly."""
-        return {"drawn": self.stream.drawn}
+        return {"stream": self.stream.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.stream.drawn = state["drawn"]
+        self.stream.restore(state["stream"])
 
     def add_blob(self, shape: Sequence[int], filler=None) -> Blob:
         """A new learnable blob, filled by a FillerParameter (zeros when left out)."""
