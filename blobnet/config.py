@@ -1,6 +1,9 @@
 """Settings of the process: each has one place, one default and one environment variable."""
 
 import os
+from pathlib import Path
+
+import platformdirs
 
 from blobnet.errors import BlobnetError
 
@@ -18,6 +21,11 @@ def _cgroup_quota() -> int:
     except (OSError, ValueError):
         return 1 << 30
     return 1 << 30 if quota == "max" else -(-int(quota) // int(period))
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels and the zoo's databases are kept: BLOBNET_CACHE_DIR, else the user's cache folder."""
+    return Path(os.environ.get("BLOBNET_CACHE_DIR") or platformdirs.user_cache_dir("blobnet"))
 
 
 _threads: int | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from blobnet.streams import Stream, new_seed
+from blobnet.zoo import datasets
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,13 @@ class Context:
         return Stream(self.seed, name)
 
     def find(self, path: str) -> Path:
-        """The file or folder a prototxt names: relative to the working folder, else to the prototxt's."""
+        """The file or folder a prototxt names: relative to the working folder, else to the prototxt's.
+
+        Where neither has it, the zoo is asked for a database of that name.
+        """
         named = Path(path)
-        if not named.exists() and self.folder is not None and (self.folder / named).exists():
+        if named.exists():
+            return named
+        if self.folder is not None and (self.folder / named).exists():
             return self.folder / named
-        return named
+        return datasets.database(named.name) or named

@@ -5,37 +5,27 @@ then plans sharing and the backward pass.
 """
 
 import dataclasses
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import blobnet.layers  # noqa: F401  (registers every layer type)
+from blobnet import trained
 from blobnet.blob import Blob
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, did_you_mean, error_at
-from blobnet.io import blob_proto, weights
-from blobnet.layers.base import Arity, Layer, describe
+from blobnet.io import blob_proto
+from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import create_layer
 from blobnet.passes import gradients, phases, sharing, splits, upgrade
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.streams import new_seed
+from blobnet.trained import LoadReport, Weights
 
-log = logging.getLogger("blobnet")
-
-Weights = str | Path | Mapping[str, Sequence[np.ndarray | None]]
 Hook = Callable[["Net", int], None]
-
-
-class LoadReport(NamedTuple):
-    """What happened to each layer name when weights were copied into a net."""
-
-    loaded: list[str]
-    ignored: list[str]  # in the file, not in the net
-    missing: list[str]  # learnable in the net, not in the file
 
 
 class Net:
@@ -120,9 +110,9 @@ class Net:
         if namesakes:
             layer.stream = self.context.stream(f"{layer.name}#{namesakes}")
         bottom = [self.blobs[name] for name in param.bottom]
-        top = [self._top_blob(layer, index) for index in range(_top_count(layer))]
-        _check_arity(layer, "bottom", layer.bottoms, len(bottom))
-        _check_arity(layer, "top", layer.tops, len(top))
+        least_tops = layer.tops[0] if layer.automatic_tops else 0
+        top = [self._top_blob(layer, index) for index in range(max(len(param.top), least_tops))]
+        layer.check_arity(len(bottom), len(top))
         layer.setup(bottom, top)
         layer.reshape(bottom, top)
         self.layers.append(layer)
@@ -194,7 +184,7 @@ class Net:
     def _plan_backward(self) -> None:
         facts = []
         for layer, bottom, top, losses in zip(self.layers, self.bottoms, self.tops, self._loss_tops, strict=True):
-            rates = [sharing.ParamUse(0, position, layer.param, ()).spec.lr_mult for position in range(len(layer.blobs))]
+            rates = [sharing.param_spec(layer.param, position).lr_mult for position in range(len(layer.blobs))]
             layer.param_propagate_down[:] = [self.param.force_backward or rate != 0 for rate in rates]
             facts.append(
                 gradients.LayerFacts(
@@ -301,8 +291,10 @@ class Net:
             if [blob.shape for blob in bottom] != self._seen_shapes[index]:
                 self._reshape_layer(index)
             for blob in (*bottom, *top):
-                if not blob.count:
-                    layer.fail(f"{describe(blob)} is empty, so there is nothing to compute; every extent must be 1 or more")
+                if 0 in blob.shape:
+                    layer.fail(
+                        f"{describe(blob)} is empty: there is nothing to compute; every extent must be 1 or more"
+                    )
             layer.forward(bottom, top)
             loss += sum(weight * float(blob.data.sum()) for blob, weight in self._loss_tops[index])
             for hook in self.after_forward:
@@ -348,45 +340,12 @@ class Net:
     # Weights and state
 
     def copy_trained_layers_from(self, source: Weights) -> LoadReport:
-        """Copy weights into the layers of the same name.
-
-        Layers that only one side has are left alone; a layer of both must have as many blobs, of the same shapes.
-        """
-        if isinstance(source, Mapping):
-            return self._copy_arrays(source, "the given weights")
-        report = LoadReport([], [], [])
-        for path in str(source).split(","):
-            report = self._copy_arrays(weights.read_weights(path), path)
-        return report
-
-    def _copy_arrays(self, source: Mapping[str, Sequence[np.ndarray | None]], origin: str) -> LoadReport:
-        own = {layer.name: layer for layer in reversed(self.layers)}
-        for name in own.keys() & source.keys():
-            _copy_blobs(own[name], source[name], origin)
-        report = LoadReport(
-            loaded=[name for name in source if name in own],
-            ignored=[name for name in source if name not in own],
-            missing=[layer.name for layer in self.layers if layer.blobs and layer.name not in source],
-        )
-        log.info("%s: loaded %d layers", origin, sum(bool(source[name]) for name in report.loaded))
-        for name in report.ignored:
-            log.info("%s: layer %s is not in the net and was ignored", origin, name)
-        return report
+        """Copy weights into the layers of the same name; see ``trained.copy_layers``."""
+        return trained.copy_layers(self.layers, source)
 
     def share_trained_layers_with(self, other: "Net") -> None:
         """Use the learnable blobs of the other net's layers of the same names, instead of own ones."""
-        theirs = {layer.name: layer for layer in reversed(other.layers)}
-        for layer in self.layers:
-            source = theirs.get(layer.name)
-            if source is None:
-                continue
-            shapes = [blob.shape for blob in layer.blobs], [blob.shape for blob in source.blobs]
-            layer.require(
-                shapes[0] == shapes[1],
-                f"cannot share its weights with the other net: shapes are {shapes[0]}, there {shapes[1]}",
-            )
-            for blob, shared in zip(layer.blobs, source.blobs, strict=True):
-                blob.share_data(shared)
+        trained.share_layers(self.layers, other.layers)
 
     def to_proto(self, write_diff: bool = False) -> pb.NetParameter:
         """The net as a caffemodel holds it: every layer (splits too) with its learnable blobs."""
@@ -406,35 +365,3 @@ class Net:
     def restore(self, states: Sequence[dict[str, Any]]) -> None:
         for layer, state in zip(self.layers, states, strict=True):
             layer.restore(state)
-
-
-def _top_count(layer: Layer) -> int:
-    named = len(layer.param.top)
-    return max(named, layer.tops[0]) if layer.automatic_tops else named
-
-
-def _check_arity(layer: Layer, kind: str, arity: Arity, count: int) -> None:
-    least, most = arity
-    if count < least or (most is not None and count > most):
-        if most is None:
-            wanted = f"at least {least}"
-        else:
-            wanted = str(least) if least == most else f"{least} to {most}"
-        layer.fail(f"{layer.type} takes {wanted} {kind} blob(s); got {count}", kind)
-
-
-def _copy_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], origin: str) -> None:
-    layer.require(
-        len(arrays) == len(layer.blobs),
-        f"{origin} holds {len(arrays)} blobs for this layer, which has {len(layer.blobs)}",
-    )
-    for index, (blob, array) in enumerate(zip(layer.blobs, arrays, strict=True)):
-        if array is None:
-            continue  # stands with the layer that owns the shared blob
-        legacy = array.ndim == 4 and blob.num_axes < 4 and array.shape == (1,) * (4 - blob.num_axes) + blob.shape
-        if array.shape != blob.shape and not legacy:
-            layer.fail(
-                f"{origin} holds blob {index} with shape {array.shape}, but the net needs {blob.shape}; "
-                "to learn the layer anew instead of copying it, give it another name"
-            )
-        blob.data[...] = array.reshape(blob.shape)

@@ -113,14 +113,11 @@ def _net_around(layer: str, bottoms: Sequence[np.ndarray], phase: int, seed: int
     """A float64 net of Input layers, one a bottom, and the layer under test."""
     param = pb.NetParameter()
     for position, value in enumerate(bottoms):
-        shape = pb.BlobShape(dim=np.shape(value))
-        param.layer.add(
-            name=f"input{position}", type="Input", top=[f"bottom{position}"], input_param=pb.InputParameter(shape=[shape])
-        )
+        source = param.layer.add(name=f"input{position}", type="Input", top=[f"bottom{position}"])
+        source.input_param.shape.add(dim=value.shape)
     tested = param.layer.add()
     tested.CopyFrom(text.parse(layer, pb.NetParameter()).layer[0])
     tested.bottom[:] = [f"bottom{position}" for position in range(len(bottoms))]
     if not tested.top:
         tested.top.append("top0")
     return Net(param, phase, seed=seed, dtype=np.float64, **options)
-

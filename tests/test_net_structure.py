@@ -18,9 +18,7 @@ def test_structure(entry):
     net = net_from_text(entry["prototxt"], pb.Phase.Value(entry["phase"]), stages=entry["stages"])
     layers = [
         [layer.name, layer.type, [blob.name for blob in bottom], [blob.name for blob in top], backward]
-        for layer, bottom, top, backward in zip(
-            net.layers, net.bottoms, net.tops, net.layer_need_backward, strict=True
-        )
+        for layer, bottom, top, backward in zip(net.layers, net.bottoms, net.tops, net.layer_need_backward, strict=True)
     ]
     assert layers == entry["layers"]
     blobs = [[name, list(blob.shape), net.loss_weights.get(name, 0.0)] for name, blob in net.blobs.items()]

@@ -79,6 +79,12 @@ class Layer:
         self.param_propagate_down.append(True)
         return blob
 
+    def check_arity(self, bottom_count: int, top_count: int) -> None:
+        for kind, (least, most), count in (("bottom", self.bottoms, bottom_count), ("top", self.tops, top_count)):
+            if count < least or (most is not None and count > most):
+                wanted = f"{least} or more" if most is None else " to ".join(map(str, sorted({least, most})))
+                self.fail(f"{self.type} takes {wanted} {kind} blob(s); got {count}", kind)
+
     def require(self, condition: bool, text: str, field: str = "") -> None:
         """Unless the condition holds, raise an error at this layer; ``field`` as in ``errors.error_at``."""
         if not condition:

@@ -9,6 +9,11 @@ from blobnet.errors import error_at
 from blobnet.proto import blobnet_pb2 as pb
 
 
+def param_spec(layer: pb.LayerParameter, index: int) -> pb.ParamSpec:
+    """The ``param { }`` of a layer's learnable blob; the default one where the layer gives none."""
+    return layer.param[index] if index < len(layer.param) else pb.ParamSpec()
+
+
 class ParamUse(NamedTuple):
     """One learnable blob of one layer."""
 
@@ -19,9 +24,7 @@ class ParamUse(NamedTuple):
 
     @property
     def spec(self) -> pb.ParamSpec:
-        """The ``param { }`` of the blob; the default one where the layer gives none."""
-        specs = self.layer.param
-        return specs[self.param_index] if self.param_index < len(specs) else pb.ParamSpec()
+        return param_spec(self.layer, self.param_index)
 
     @property
     def field(self) -> str:

@@ -1,0 +1,87 @@
+"""Trained weights into the layers of a net, by layer name: copied from files or arrays, or shared with another net."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from blobnet.io.weights import read_weights
+from blobnet.layers.base import Layer
+
+log = logging.getLogger("blobnet")
+
+Arrays = Mapping[str, Sequence[np.ndarray | None]]
+Weights = str | Path | Arrays
+
+
+class LoadReport(NamedTuple):
+    """What happened to each layer name when weights were copied into a net."""
+
+    loaded: list[str]
+    ignored: list[str]  # in the file, not in the net
+    missing: list[str]  # learnable in the net, not in the file
+
+
+def copy_layers(layers: Sequence[Layer], source: Weights) -> LoadReport:
+    """Copy weights into the layers of the same names.
+
+    source   path of a weights file, several joined by commas (later ones win), or {layer name: arrays}
+    Layers that only one side has are left alone. A layer of both sides must have as many blobs, of equal shapes;
+    leading extents of 1 in the 4-D shapes of old files do not count.
+    """
+    if isinstance(source, Mapping):
+        return _copy_arrays(layers, source, "the given weights")
+    reports = [_copy_arrays(layers, read_weights(path), path) for path in str(source).split(",")]
+    return LoadReport(
+        loaded=[name for report in reports for name in report.loaded],
+        ignored=[name for report in reports for name in report.ignored],
+        missing=[name for name in reports[0].missing if all(name in report.missing for report in reports)],
+    )
+
+
+def share_layers(layers: Sequence[Layer], others: Sequence[Layer]) -> None:
+    """Let the layers use the learnable blobs of the other layers of the same names, instead of own ones."""
+    named = {other.name: other for other in reversed(others)}
+    for layer in layers:
+        if layer.name in named:
+            shared = named[layer.name].blobs
+            shapes, others_shapes = ([blob.shape for blob in blobs] for blobs in (layer.blobs, shared))
+            layer.require(
+                shapes == others_shapes,
+                f"its weights cannot be shared with the other net's: shapes {shapes} here, {others_shapes} there",
+            )
+            for blob, owner in zip(layer.blobs, shared, strict=True):
+                blob.share_data(owner)
+
+
+def _copy_arrays(layers: Sequence[Layer], source: Arrays, origin: str) -> LoadReport:
+    named = {layer.name: layer for layer in reversed(layers)}
+    for name in source:
+        if name in named:
+            _copy_blobs(named[name], source[name], origin)
+        else:
+            log.info("%s: layer %s is not in the net and was ignored", origin, name)
+    return LoadReport(
+        loaded=[name for name in source if name in named],
+        ignored=[name for name in source if name not in named],
+        missing=[layer.name for layer in layers if layer.blobs and layer.name not in source],
+    )
+
+
+def _copy_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], origin: str) -> None:
+    layer.require(
+        len(arrays) == len(layer.blobs),
+        f"{origin} holds {len(arrays)} blobs for this layer, which has {len(layer.blobs)}",
+    )
+    for index, (blob, array) in enumerate(zip(layer.blobs, arrays, strict=True)):
+        if array is None:
+            continue  # stands with the layer that owns the shared blob
+        padded = (1,) * (4 - blob.num_axes) + blob.shape
+        layer.require(
+            array.shape in (blob.shape, padded),
+            f"{origin} holds blob {index} with shape {array.shape}, but the net needs {blob.shape}; "
+            "to learn the layer anew instead of copying it, give it another name",
+        )
+        blob.data[...] = array.reshape(blob.shape)

@@ -1,0 +1,45 @@
+import pytest
+
+from blobnet.errors import BlobnetError
+from blobnet.passes.phases import filter_net
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+
+
+def kept(rules: str, state: str) -> bool:
+    net = text.parse(f'layer {{ name: "always" }}\nlayer {{ name: "l" {rules} }}', pb.NetParameter(), "a.prototxt")
+    names = [layer.name for layer in filter_net(net, text.parse(state, pb.NetState())).layer]
+    assert names[0] == "always"
+    return "l" in names
+
+
+@pytest.mark.parametrize(
+    ("rules", "state", "expected"),
+    [
+        ("", "phase: TRAIN", True),
+        ("include { phase: TRAIN }", "phase: TRAIN", True),
+        ("include { phase: TRAIN }", "phase: TEST", False),
+        ("exclude { phase: TRAIN }", "phase: TRAIN", False),
+        ("exclude { phase: TRAIN }", "phase: TEST", True),
+        ("include { phase: TRAIN } include { phase: TEST }", "phase: TEST", True),
+        ("exclude { phase: TRAIN } exclude { phase: TEST }", "phase: TEST", False),
+        ("include { min_level: 2 }", "level: 1", False),
+        ("include { min_level: 2 }", "level: 2", True),
+        ("include { max_level: 2 }", "level: 3", False),
+        ("include { min_level: 1 max_level: 1 }", "level: 1", True),
+        ('include { stage: "a" stage: "b" }', 'stage: "a"', False),
+        ('include { stage: "a" stage: "b" }', 'stage: "b" stage: "a" stage: "c"', True),
+        ('include { not_stage: "a" }', 'stage: "a"', False),
+        ('include { not_stage: "a" }', 'stage: "b"', True),
+        ('include { phase: TEST stage: "a" }', 'phase: TRAIN stage: "a"', False),
+        ('exclude { phase: TEST stage: "a" }', 'phase: TEST stage: "b"', True),
+        ("include { }", "phase: TRAIN", True),
+    ],
+)
+def test_rules(rules, state, expected):
+    assert kept(rules, state) is expected
+
+
+def test_include_and_exclude_together_are_refused():
+    with pytest.raises(BlobnetError, match=r'a.prototxt:2: layer "l".*not both'):
+        kept("include { phase: TEST } exclude { phase: TRAIN }", "")

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from blobnet.blob import Blob
+
+
+def test_views_are_live_and_zero_at_first():
+    blob = Blob((2, 3), name="x")
+    assert not blob.has_diff
+    blob.data[0, 1] = 5
+    assert blob.data.tolist() == [[0, 5, 0], [0, 0, 0]]
+    assert blob.diff.sum() == 0 and blob.has_diff
+    assert blob.data.dtype == np.float32 and blob.data.flags.c_contiguous
+
+
+def test_reshape_keeps_memory_that_is_large_enough():
+    blob = Blob((2, 3))
+    blob.data[...] = 7
+    first = blob.data
+    blob.reshape(2, 2)
+    assert np.shares_memory(first, blob.data) and blob.data.tolist() == [[7, 7], [7, 7]]
+    blob.reshape(3, 2)
+    assert np.shares_memory(first, blob.data)
+    blob.reshape(4, 2)
+    assert not np.shares_memory(first, blob.data) and blob.count == 8
+
+
+def test_a_scalar_blob_has_one_element():
+    blob = Blob()
+    blob.data[...] = 3
+    assert blob.count == 1 and blob.num_axes == 0 and float(blob.data) == 3
+
+
+def test_shared_data_goes_both_ways_until_one_grows():
+    owner, sharer = Blob((2, 2)), Blob((4,))
+    sharer.share_data(owner)
+    sharer.data[3] = 9
+    assert owner.data[1, 1] == 9
+    assert not np.shares_memory(owner.diff, sharer.diff)
+    sharer.share_diff(owner)
+    owner.diff[0, 0] = 1
+    assert sharer.diff[0] == 1
+    sharer.reshape(5)
+    sharer.data[...] = 0
+    assert owner.data[1, 1] == 9
+
+
+def test_sharing_needs_equal_counts_and_types():
+    with pytest.raises(ValueError, match="counts or types differ"):
+        Blob((2,)).share_data(Blob((3,)))
+    with pytest.raises(ValueError, match="counts or types differ"):
+        Blob((2,)).share_data(Blob((2,), np.float64))
+
+
+def test_axes_and_counts():
+    blob = Blob((2, 3, 4, 5))
+    assert blob.canonical_axis(-1) == 3 and blob.canonical_axis(1) == 1
+    assert blob.count_between(1, 3) == 12 and blob.count_between(2) == 20
+    with pytest.raises(IndexError, match="axis 4 is out of range"):
+        blob.canonical_axis(4)
+
+
+def test_legacy_extents():
+    blob = Blob((2, 3))
+    assert (blob.num, blob.channels, blob.height, blob.width) == (2, 3, 1, 1)
+    with pytest.raises(ValueError, match="5 axes"):
+        _ = Blob((1, 1, 1, 1, 1)).num
+
+
+def test_counts_beyond_32_bits():
+    assert Blob((1 << 20, 1 << 20)).count == 1 << 40
