@@ -47,8 +47,8 @@ def locate(message, field: str = "") -> tuple[str | None, int | None]:
 
 
 def describe_layer(message) -> str | None:
-    """``layer "conv1" (Convolution)`` for a layer of any version, None for any other message."""
-    if not message.DESCRIPTOR.name.endswith("LayerParameter"):
+    """``layer "conv1" (Convolution)`` for a layer of any version, None for other and for empty messages."""
+    if not message.DESCRIPTOR.name.endswith("LayerParameter") or not (message.name or message.type):
         return None
     type_field = message.DESCRIPTOR.fields_by_name["type"]
     kind = type_field.enum_type.values_by_number[message.type].name if type_field.enum_type else message.type

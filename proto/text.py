@@ -7,7 +7,7 @@ as blobnet.proto says; ``errors.locate`` finds them there.
 
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
@@ -73,7 +73,7 @@ def strip_source_info(message: AnyMessage) -> AnyMessage:
 
 
 _Proto = descriptor_pb2.FieldDescriptorProto
-_INTEGER_RANGES = {
+_INTEGER_RANGES: dict[int, tuple[int, int]] = {
     _Proto.TYPE_INT32: (-(1 << 31), (1 << 31) - 1),
     _Proto.TYPE_UINT32: (0, (1 << 32) - 1),
     _Proto.TYPE_INT64: (-(1 << 63), (1 << 63) - 1),
@@ -117,7 +117,7 @@ class _Parser:
     def __init__(self, text: str, file: str):
         self.file = file
         self.depth = 0
-        self.holders: list[Message] = []  # the messages around this place that have a source_info
+        self.holders: list[Any] = []  # the messages around this place that have a source_info
         self.tokens = tokenize(text)
         self.advance()
 
@@ -132,8 +132,7 @@ class _Parser:
         return True
 
     def error(self, text: str, line: int | None = None) -> BlobnetError:
-        named = self.holders and getattr(self.holders[-1], "name", "")
-        layer = describe_layer(self.holders[-1]) if named else None
+        layer = describe_layer(self.holders[-1]) if self.holders else None
         return BlobnetError(text, file=self.file, line=line or self.next.line, layer=layer)
 
     def fill(self, message: Message) -> None:
@@ -146,9 +145,7 @@ class _Parser:
         descriptor = message.DESCRIPTOR
         is_holder = "source_info" in descriptor.fields_by_name
         if is_holder:
-            message.source_info.file = self.file
-            message.source_info.line = line
-            self.holders.append(message)
+            self.enter(message, line)
             path = ""
         fields = _fields(descriptor)
         while self.next.kind == "name":
@@ -162,6 +159,11 @@ class _Parser:
                 raise self.error(f"{descriptor.name} needs the field {name}", line)
         if is_holder:
             self.holders.pop()
+
+    def enter(self, holder: Any, line: int) -> None:
+        holder.source_info.file = self.file
+        holder.source_info.line = line
+        self.holders.append(holder)
 
     def read_field(self, message: Message, field: _Field, path: str) -> None:
         """``name: value``, ``name { ... }`` or ``name: [value, ...]``."""
