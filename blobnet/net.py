@@ -293,7 +293,7 @@ class Net:
             for blob in (*bottom, *top):
                 if 0 in blob.shape:
                     layer.fail(
-                        f"{describe(blob)} is empty: there is nothing to compute; every extent must be 1 or more"
+                        f"{describe(blob)} is empty; every extent must be 1 or more"
                     )
             layer.forward(bottom, top)
             loss += sum(weight * float(blob.data.sum()) for blob, weight in self._loss_tops[index])
