@@ -1,0 +1,408 @@
+"""Recurrent layers: LSTM and RNN by truncated back-propagation through time, and LSTMUnit, one step alone.
+
+Time steps are the first axis and independent streams the second, so that one matrix product projects the
+inputs of all steps; only the product with the previous hidden state is made step by step.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from blobnet.blob import Blob
+from blobnet.kernels import gemm, parallel
+from blobnet.kernels import recurrent as kernels
+from blobnet.layers.base import Layer, describe
+from blobnet.layers.registry import register
+
+log = logging.getLogger("blobnet")
+
+ELEMENTS_PER_THREAD = 4096
+
+
+class Recurrent(Layer):
+    """Base of LSTM and RNN: T steps of N streams, a hidden state of H units in each stream.
+
+    bottoms  x (T, N, ...), the trailing axes flattened to D
+             cont (T, N), by which a stream's previous state is multiplied: 0 starts a new sequence, 1 goes on
+             x_static (N, ...), optional, an input that is the same at all steps, flattened to Ds
+             with expose_hidden, the initial states, (1, N, H) each
+    tops     (T, N, H); with expose_hidden also the final states, (1, N, H) each
+
+    The state after the last step is where the next forward pass starts, so that a long sequence can be fed in
+    pieces; cont 0 at its first step forgets it. With expose_hidden the bottoms take its place. Gradients flow
+    through the T steps of a pass, neither into its initial state nor from its final one: truncated
+    back-propagation through time (Williams and Peng 1990, An efficient gradient-based algorithm).
+
+    recurrent_param  num_output H (required), weight_filler and bias_filler (zeros), expose_hidden (false),
+                     debug_info (false): log the mean magnitude of state and gradient at each step
+    Errors           num_output 0, or a number of bottoms or tops or a shape other than these
+    """
+
+    bottoms = (2, 5)
+    tops = (1, 3)
+
+    projections: ClassVar[int]  # of the input, for each hidden unit
+    state_names: ClassVar[tuple[str, ...]]  # carried from step to step; h first
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        param = self.param.recurrent_param
+        self.units: int = param.num_output
+        self.require(self.units > 0, "num_output must be 1 or more; got 0", "recurrent_param.num_output")
+        self.exposed_names = self.state_names if param.expose_hidden else ()
+        self._check_arity(len(bottom), len(top))
+        self.first_state = len(bottom) - len(self.exposed_names)
+        self.has_static = self.first_state == 3
+        rows = self.projections * self.units
+        self.input_weight = self.add_blob((rows, bottom[0].count_between(2)), param.weight_filler)
+        self.bias = self.add_blob((rows,), param.bias_filler)
+        if self.has_static:
+            self.static_weight = self.add_blob((rows, bottom[2].count_between(1)), param.weight_filler)
+        self.recurrent_weight = self.add_blob((rows, self.units), param.weight_filler)
+        carried = () if param.expose_hidden else self.state_names
+        self.carried_over = {name: Blob((0, self.units), self.dtype, name) for name in carried}
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self._check_shapes(bottom)
+        steps, streams = bottom[0].shape[:2]
+        top[0].reshape(steps, streams, self.units)
+        for blob in top[1:]:
+            blob.reshape(1, streams, self.units)
+        for blob in self.carried_over.values():
+            blob.reshape(streams, self.units)
+        rows = self.projections * self.units
+        self.gates = np.empty((steps, streams, rows), self.dtype)
+        self.gates_diff = np.empty_like(self.gates)
+        self.kept = np.empty((steps, streams, self.units), self.dtype)  # cont_t * h_{t-1}
+        self.states = [np.empty((steps + 1, streams, self.units), self.dtype) for _ in self.state_names]
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        cont = bottom[1].data
+        self._load_states(bottom)
+        self._project_inputs(bottom)
+        hidden = self.states[0]
+        for step, gates in enumerate(self.gates):
+            np.multiply(hidden[step], cont[step, :, None], out=self.kept[step])
+            gemm.gemm(self.kept[step], self.recurrent_weight.data, gates, transpose_b=True, beta=1.0)
+            self.step_forward(step, cont[step])
+        self.output_forward(hidden[1:], top[0].data)
+        self._keep_states(top)
+        if self.param.recurrent_param.debug_info:
+            self._log_steps("Forward", hidden[1:])
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        self.require(not propagate_down[1], f"no gradient flows into sequence markers, {describe(bottom[1])}")
+        cont = bottom[1].data
+        from_output = self.output_backward(top[0])
+        from_later = np.zeros_like(self.kept[0])
+        self.start_backward()
+        for step in reversed(range(len(self.gates))):
+            self.step_backward(step, cont[step], from_output[step] + from_later)
+            gemm.gemm(self.gates_diff[step], self.recurrent_weight.data, from_later)
+            from_later *= cont[step, :, None]
+        self._accumulate_params(bottom)
+        self._write_bottom_diffs(propagate_down, bottom)
+        if self.param.recurrent_param.debug_info:
+            self._log_steps("Backward", self.gates_diff)
+
+    def has_backward(self, bottom_index: int) -> bool:
+        return bottom_index == 0 or (bottom_index == 2 and self.has_static)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {name: blob.data.copy() for name, blob in self.carried_over.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        for name, blob in self.carried_over.items():
+            blob.reshape(*state[name].shape)
+            blob.data[...] = state[name]
+
+    def step_forward(self, step: int, cont: np.ndarray) -> None:
+        """Turn the gates of a step, so far the sum of their projections, into ``states[...][step + 1]``."""
+        raise NotImplementedError
+
+    def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
+        """Write the output of all steps from their hidden states."""
+        raise NotImplementedError
+
+    def output_backward(self, top: Blob) -> np.ndarray:
+        """The gradient that reaches each hidden state from the output of its step."""
+        raise NotImplementedError
+
+    def start_backward(self) -> None:
+        """Called before the first ``step_backward``."""
+
+    def step_backward(self, step: int, cont: np.ndarray, hidden_diff: np.ndarray) -> None:
+        """Write ``gates_diff[step]`` from the gradient of the hidden state after the step."""
+        raise NotImplementedError
+
+    def _check_arity(self, bottoms: int, tops: int) -> None:
+        wanted = ["x", "cont", *(f"{name}_0" for name in self.exposed_names)]
+        self.require(
+            bottoms in (len(wanted), len(wanted) + 1),
+            f"the bottoms must be {', '.join(wanted)}, with or without an x_static after cont; got {bottoms} of them",
+            "bottom",
+        )
+        wanted = ["the output", *(f"{name}_T" for name in self.exposed_names)]
+        self.require(tops == len(wanted), f"the tops must be {', '.join(wanted)}; got {tops} of them", "top")
+
+    def _check_shapes(self, bottom: Sequence[Blob]) -> None:
+        x, cont = bottom[:2]
+        self._check(x, x.num_axes >= 2, "the input must have 2 axes or more, (time steps, streams, ...)")
+        self._check(cont, cont.num_axes == 2, "cont must have exactly 2 axes, (time steps, streams)")
+        self._check(cont, cont.shape == x.shape[:2], f"cont must have the time steps and streams of {describe(x)}")
+        self._check_features(x, 2, self.input_weight)
+        streams = x.shape[1]
+        if self.has_static:
+            static = bottom[2]
+            self._check(static, static.shape[:1] == (streams,), f"x_static must have {streams} rows, one a stream")
+            self._check_features(static, 1, self.static_weight)
+        for name, blob in zip(self.exposed_names, self._initial_states(bottom), strict=True):
+            rule = f"{name}_0 must be 1 x {streams} x {self.units}, (1, streams, num_output)"
+            self._check(blob, blob.shape == (1, streams, self.units), rule)
+
+    def _check_features(self, blob: Blob, axis: int, weight: Blob) -> None:
+        features = weight.shape[1]
+        rule = f"the axes from {axis} on must hold the {features} features that the weights were made for"
+        self._check(blob, blob.count_between(axis) == features, rule)
+
+    def _check(self, blob: Blob, holds: bool, rule: str) -> None:
+        self.require(holds, f"{rule}; got {describe(blob)}", "bottom")
+
+    def _initial_states(self, bottom: Sequence[Blob]) -> Sequence[Blob]:
+        return bottom[self.first_state :]
+
+    def _load_states(self, bottom: Sequence[Blob]) -> None:
+        sources = [*self._initial_states(bottom), *self.carried_over.values()]
+        for state, source in zip(self.states, sources, strict=True):
+            state[:1] = source.data
+
+    def _keep_states(self, top: Sequence[Blob]) -> None:
+        targets = [*top[1:], *self.carried_over.values()]
+        for state, target in zip(self.states, targets, strict=True):
+            target.data[...] = state[-1]
+
+    def _project_inputs(self, bottom: Sequence[Blob]) -> None:
+        """gates = W_x x + b (+ W_static x_static), for all steps."""
+        streams, rows = self.gates.shape[1:]
+        offset = np.empty((streams, rows), self.dtype)
+        offset[...] = self.bias.data
+        if self.has_static:
+            x_static = bottom[2].data.reshape(streams, -1)
+            gemm.gemm(x_static, self.static_weight.data, offset, transpose_b=True, beta=1.0)
+        self.gates[...] = offset
+        x = _matrix(bottom[0].data)
+        gemm.gemm(x, self.input_weight.data, _matrix(self.gates), transpose_b=True, beta=1.0)
+
+    def _accumulate_params(self, bottom: Sequence[Blob]) -> None:
+        gates_diff = _matrix(self.gates_diff)
+        self.accumulate_weight(self.input_weight, gates_diff, _matrix(bottom[0].data))
+        self.accumulate_bias(self.bias, gates_diff)
+        self.accumulate_weight(self.recurrent_weight, gates_diff, _matrix(self.kept))
+        if self.has_static:
+            static = bottom[2].data.reshape(bottom[2].shape[0], -1)
+            self.accumulate_weight(self.static_weight, self.gates_diff.sum(axis=0), static)
+
+    def _write_bottom_diffs(self, propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if propagate_down[0]:
+            gemm.gemm(_matrix(self.gates_diff), self.input_weight.data, _matrix(bottom[0].diff))
+        if self.has_static and propagate_down[2]:
+            static_diff = bottom[2].diff.reshape(bottom[2].shape[0], -1)
+            gemm.gemm(self.gates_diff.sum(axis=0), self.static_weight.data, static_diff)
+        for blob, wanted in zip(self._initial_states(bottom), propagate_down[self.first_state :], strict=True):
+            if wanted:
+                blob.diff[...] = 0
+
+    def accumulate_weight(self, weight: Blob, output_diff: np.ndarray, source: np.ndarray) -> None:
+        if self._learns(weight):
+            gemm.gemm(output_diff, source, weight.diff, transpose_a=True, beta=1.0)
+
+    def accumulate_bias(self, bias: Blob, output_diff: np.ndarray) -> None:
+        if self._learns(bias):
+            bias.diff[...] += output_diff.sum(axis=0, dtype=np.float64)
+
+    def _learns(self, blob: Blob) -> bool:
+        return self.param_propagate_down[self.blobs.index(blob)]
+
+    def _log_steps(self, direction: str, steps: np.ndarray) -> None:
+        for step, values in enumerate(steps):
+            log.info("[%s] %s, step %d: mean magnitude %g", direction, self.name, step, np.abs(values).mean())
+
+
+@register("LSTM")
+class LSTM(Recurrent):
+    """Long short-term memory, without peepholes.
+
+    With h' = cont_t h_{t-1} and c' = cont_t c_{t-1}:
+        i, f, o = sigmoid, g = tanh of the rows of W_x x_t + b (+ W_static x_static) + W_h h'
+        c_t = f c' + i g        h_t = o tanh(c_t)        output h_t
+
+    blobs  W_x (4H, D), b (4H), W_static (4H, Ds) if there is a static input, W_h (4H, H);
+           rows in the order i, f, o, g
+    expose_hidden adds the bottoms h_0, c_0 and the tops h_T, c_T. Bottoms, recurrent_param and errors are
+    those of Recurrent; the gradient of a step is that of LSTMUnit.
+
+    Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000; this form: Zaremba and Sutskever
+    2014, Learning to Execute.
+    """
+
+    projections = 4
+    state_names = ("h", "c")
+
+    def step_forward(self, step: int, cont: np.ndarray) -> None:
+        hidden, cell = self.states
+        _cell_forward(self.gates[step], cont, cell[step], cell[step + 1], hidden[step + 1])
+
+    def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
+        output[...] = hidden
+
+    def output_backward(self, top: Blob) -> np.ndarray:
+        return top.diff
+
+    def start_backward(self) -> None:
+        self.cell_diff = np.zeros_like(self.kept[0])
+
+    def step_backward(self, step: int, cont: np.ndarray, hidden_diff: np.ndarray) -> None:
+        cell = self.states[1]
+        _cell_backward(
+            self.gates[step],
+            cont,
+            cell[step],
+            cell[step + 1],
+            hidden_diff,
+            self.cell_diff,
+            self.gates_diff[step],
+            self.cell_diff,
+        )
+
+
+@register("RNN")
+class RNN(Recurrent):
+    """The simple recurrent network of Elman with a tanh output.
+
+    h_t = tanh(W_x x_t + b_h (+ W_static x_static) + W_h (cont_t h_{t-1}))        output tanh(W_o h_t + b_o)
+
+    blobs  W_x (H, D), b_h (H), W_static (H, Ds) if there is a static input, W_h (H, H), W_o (H, H), b_o (H)
+    expose_hidden adds the bottom h_0 and the top h_T. Bottoms, recurrent_param and errors are those of
+    Recurrent.
+
+    Gradient: with e_t that of the output before its tanh and dh_t = W_o' e_t + cont_{t+1} W_h' du_{t+1},
+    the gradient before the inner tanh is du_t = dh_t (1 - h_t^2).
+
+    Source: Elman 1990, Finding structure in time.
+    """
+
+    projections = 1
+    state_names = ("h",)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        super().setup(bottom, top)
+        param = self.param.recurrent_param
+        self.output_weight = self.add_blob((self.units, self.units), param.weight_filler)
+        self.output_bias = self.add_blob((self.units,), param.bias_filler)
+
+    def step_forward(self, step: int, cont: np.ndarray) -> None:
+        np.tanh(self.gates[step], out=self.states[0][step + 1])
+
+    def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
+        output[...] = self.output_bias.data
+        gemm.gemm(_matrix(hidden), self.output_weight.data, _matrix(output), transpose_b=True, beta=1.0)
+        np.tanh(output, out=output)
+
+    def output_backward(self, top: Blob) -> np.ndarray:
+        output_diff = _matrix(top.diff * (1 - np.square(top.data)))
+        self.accumulate_weight(self.output_weight, output_diff, _matrix(self.states[0][1:]))
+        self.accumulate_bias(self.output_bias, output_diff)
+        hidden_diff = np.empty(top.shape, self.dtype)
+        gemm.gemm(output_diff, self.output_weight.data, _matrix(hidden_diff))
+        return hidden_diff
+
+    def step_backward(self, step: int, cont: np.ndarray, hidden_diff: np.ndarray) -> None:
+        np.multiply(hidden_diff, 1 - np.square(self.states[0][step + 1]), out=self.gates_diff[step])
+
+
+@register("LSTMUnit")
+class LSTMUnit(Layer):
+    """One step of an LSTM on gates that other layers have computed.
+
+    bottoms  c_prev (1, N, H), gates (1, N, 4H) before their activation in the order i, f, o, g, cont (1, N)
+    tops     c (1, N, H), h (1, N, H)
+
+    c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g)        h = sigmoid(o) tanh(c)
+
+    Gradient, with i, f, o, g activated, F = cont f and dc = c_diff + h_diff o (1 - tanh(c)^2): c_prev dc F,
+    gates dc g i (1 - i), dc c_prev F (1 - F), h_diff tanh(c) o (1 - o), dc i (1 - g^2); none flows into cont.
+    F (1 - F) is Caffe's choice, exact where cont is 0 or 1. Has no message of parameters.
+
+    Errors: shapes other than these.
+    """
+
+    bottoms = (3, 3)
+    tops = (2, 2)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        c_prev, gates, cont = bottom
+        self.require(
+            c_prev.num_axes == 3 and c_prev.shape[0] == 1,
+            f"the previous cell state must be (1, streams, units); got {describe(c_prev)}",
+            "bottom",
+        )
+        _, streams, units = c_prev.shape
+        self.require(
+            gates.shape == (1, streams, 4 * units),
+            f"the gates must be 1 x {streams} x {4 * units}, four for each unit of {describe(c_prev)}; "
+            f"got {describe(gates)}",
+            "bottom",
+        )
+        self.require(
+            cont.shape == (1, streams),
+            f"the sequence markers must be 1 x {streams}, one for each stream of {describe(c_prev)}; "
+            f"got {describe(cont)}",
+            "bottom",
+        )
+        for blob in top:
+            blob.reshape_like(c_prev)
+        self.gates = np.empty((streams, 4 * units), self.dtype)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        c_prev, gates, cont = (blob.data[0] for blob in bottom)
+        c, h = (blob.data[0] for blob in top)
+        self.gates[...] = gates
+        _cell_forward(self.gates, cont, c_prev, c, h)
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        self.require(not propagate_down[2], f"no gradient flows into sequence markers, {describe(bottom[2])}")
+        c_prev, cont, c = bottom[0].data[0], bottom[2].data[0], top[0].data[0]
+        c_diff, h_diff = (blob.diff[0] for blob in top)
+        gates_diff, c_prev_diff = np.empty_like(self.gates), np.empty_like(c)
+        _cell_backward(self.gates, cont, c_prev, c, h_diff, c_diff, gates_diff, c_prev_diff)
+        for index, diff in enumerate((c_prev_diff, gates_diff)):
+            if propagate_down[index]:
+                bottom[index].diff[0] = diff
+
+    def has_backward(self, bottom_index: int) -> bool:
+        return bottom_index != 2
+
+
+def _cell_forward(gates, *arrays: np.ndarray) -> None:
+    _over_streams(kernels.lstm_forward, _by_gate(gates), *arrays)
+
+
+def _cell_backward(gates, cont, c_prev, c, h_diff, c_diff, gates_diff, c_prev_diff) -> None:
+    arrays = cont, c_prev, c, h_diff, c_diff, _by_gate(gates_diff), c_prev_diff
+    _over_streams(kernels.lstm_backward, _by_gate(gates), *arrays)
+
+
+def _over_streams(kernel, gates: np.ndarray, *arrays: np.ndarray) -> None:
+    streams, _, units = gates.shape
+    parallel.parallel_for(kernel, streams, gates, *arrays, grain=-(-ELEMENTS_PER_THREAD // units))
+
+
+def _by_gate(gates: np.ndarray) -> np.ndarray:
+    return gates.reshape(len(gates), 4, -1)
+
+
+def _matrix(array: np.ndarray) -> np.ndarray:
+    """(T, N, ...) as (T N, ...): one row for each step of each stream."""
+    return array.reshape(array.shape[0] * array.shape[1], -1)

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from blobnet.kernels import parallel, recurrent
+from tests.naive import recurrent as naive
+
+
+def cell(dtype, streams=5, units=3, cont=(1, 0, 0.5, 1, 0)):
+    random = np.random.default_rng(1)
+    gates = random.normal(size=(streams, 4, units)).astype(dtype)
+    c_prev = random.normal(size=(streams, units)).astype(dtype)
+    return gates, np.array(cont, dtype), c_prev
+
+
+def forward(gates, cont, c_prev):
+    activated, c, h = gates.copy(), np.empty_like(c_prev), np.empty_like(c_prev)
+    recurrent.lstm_forward(0, len(gates), activated, cont, c_prev, c, h)
+    return activated, c, h
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-14)])
+def test_forward_is_the_formula(dtype, tolerance):
+    gates, cont, c_prev = cell(dtype)
+    _, c, h = forward(gates, cont, c_prev)
+    for n in range(len(gates)):
+        expected_c, expected_h = naive.lstm_unit(c_prev[n].astype(float), gates[n].astype(float), float(cont[n]))
+        np.testing.assert_allclose(c[n], expected_c, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(h[n], expected_h, rtol=tolerance, atol=tolerance)
+
+
+def test_backward_is_the_derivative_and_may_write_over_the_gradient_of_c():
+    gates, cont, c_prev = cell(np.float64)
+    activated, c, h = forward(gates, cont, c_prev)
+    random = np.random.default_rng(2)
+    h_diff, c_diff = random.normal(size=h.shape), random.normal(size=c.shape)
+    gates_diff, c_prev_diff = np.empty_like(gates), c_diff.copy()
+    recurrent.lstm_backward(0, len(gates), activated, cont, c_prev, c, h_diff, c_prev_diff, gates_diff, c_prev_diff)
+    for n in range(len(gates)):
+
+        def objective(c_before, gate, n=n):
+            c_after, h_after = naive.lstm_unit(c_before, gate, cont[n])
+            return (c_after * c_diff[n]).sum() + (h_after * h_diff[n]).sum()
+
+        values = [c_prev[n], gates[n]]
+        np.testing.assert_allclose(c_prev_diff[n], naive.gradient(objective, values, 0), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(gates_diff[n], naive.gradient(objective, values, 1), rtol=1e-12, atol=1e-14)
+
+
+def test_saturated_gates_are_exact_and_nan_stays_in_its_place():
+    gates, cont, c_prev = cell(np.float32, cont=(1, 1, 1, 1, 1))
+    gates[0], gates[1], gates[2, 3, 1] = np.inf, -np.inf, np.nan
+    activated, c, h = forward(gates, cont, c_prev)
+    np.testing.assert_array_equal(activated[0], 1)
+    np.testing.assert_array_equal(activated[1, :3], 0)
+    np.testing.assert_array_equal(activated[1, 3], -1)
+    np.testing.assert_allclose(c[0], c_prev[0] + 1, rtol=1e-6)
+    np.testing.assert_array_equal(h[1], 0)
+    np.testing.assert_array_equal(np.argwhere(np.isnan(h)), [[2, 1]])
+
+
+def test_any_split_of_the_streams_gives_the_same_bits():
+    gates, cont, c_prev = cell(np.float32, streams=64, units=7, cont=np.linspace(0, 1, 64))
+    activated, c, h = forward(gates, cont, c_prev)
+    again, c_again, h_again = gates.copy(), np.empty_like(c), np.empty_like(h)
+    parallel.parallel_for(recurrent.lstm_forward, 64, again, cont, c_prev, c_again, h_again, grain=5)
+    for one, other in [(activated, again), (c, c_again), (h, h_again)]:
+        np.testing.assert_array_equal(one, other)
