@@ -1,0 +1,130 @@
+"""Flags as Caffe's gflags take them: ``--solver x``, ``--solver=x``, ``-solver x`` and ``-solver=x``."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from blobnet import config
+from blobnet.errors import BlobnetError, did_you_mean
+
+if TYPE_CHECKING:
+    from blobnet.net import Net
+
+log = logging.getLogger("blobnet")
+
+_CAFFE_FLAGS = {"gpu", "iterations", "level", "model", "phase", "sighup_effect", "sigint_effect"}
+_CAFFE_FLAGS |= {"snapshot", "solver", "stage", "weights"}
+_CAFFE_FLAGS |= {"alsologtostderr", "log_dir", "logtostderr", "minloglevel", "stderrthreshold", "v"}  # glog's
+_SWITCHES = {"alsologtostderr", "logtostderr"}
+
+
+def command_first(argv: Sequence[str]) -> list[str]:
+    """The arguments with the command in front, since gflags lets flags precede it: ``caffe -gpu 0 train``."""
+    index = 0
+    while index < len(argv) and _name(argv[index]) in _CAFFE_FLAGS:
+        index += 2 if _takes_next(argv[index]) else 1
+    return [*argv[index : index + 1], *argv[:index], *argv[index + 1 :]]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose faults are a BlobnetError, and which passes over Caffe's flags that the command does not read."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+        self._names = ["help"]
+        self._needed: list[str] = []
+
+    def add_flag(self, name: str, *, needed: bool = False, **options: Any) -> None:
+        self._names.append(name)
+        if needed:
+            self._needed.append(name)
+        self.add_argument(f"--{name}", **options)
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        args, unread = self.parse_known_args([self._two_dashes(argument) for argument in argv])
+        while unread:
+            argument = unread.pop(0)
+            if _name(argument) not in _CAFFE_FLAGS:
+                hint = did_you_mean(_name(argument), self._names) if _name(argument) else ""
+                self.error(f'unknown argument "{argument}"{hint}')
+            if _takes_next(argument):
+                del unread[:1]
+        for name in self._needed:
+            if getattr(args, name) is None:
+                self.error(f"--{name} is needed")
+        return args
+
+    def _two_dashes(self, argument: str) -> str:
+        return f"--{argument.lstrip('-')}" if _name(argument) in self._names else argument
+
+    def error(self, message: str) -> NoReturn:
+        raise BlobnetError(f"{message} ({self.prog} --help lists the flags)")
+
+
+def _name(argument: str) -> str:
+    """The flag's name, or an empty string for an argument that is no flag."""
+    return argument.lstrip("-").partition("=")[0] if argument.startswith("-") else ""
+
+
+def _takes_next(argument: str) -> bool:
+    return "=" not in argument and _name(argument) not in _SWITCHES
+
+
+# Flags of several commands
+
+
+def add_state(parser: Parser) -> None:
+    parser.add_flag("level", type=int, help="level of the net's state, for include and exclude rules")
+    parser.add_flag("stage", type=comma_list, default=[], metavar="A,B", help="stages of the net's state")
+
+
+def add_device(parser: Parser) -> None:
+    parser.add_flag("gpu", metavar="IDS", help="accepted for Caffe's sake; the CPU runs")
+    parser.add_flag("threads", type=count, help="threads to use (default: BLOBNET_NUM_THREADS, else all cores)")
+
+
+def add_modules(parser: Parser) -> None:
+    parser.add_flag(
+        "allow-python",
+        type=comma_list,
+        default=[],
+        metavar="MODULE,...",
+        help='modules that layers of type "Python" may run code from',
+    )
+
+
+def comma_list(text: str) -> list[str]:
+    return [item for item in text.split(",") if item]
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"a whole number of 1 or more is needed; got {text!r}")
+    return int(text)
+
+
+# What those flags ask for
+
+
+def use_cpu(args: argparse.Namespace, wants_gpu: bool = False) -> None:
+    """Set the number of threads, and say what runs."""
+    if args.threads is not None:
+        config.set_threads(args.threads)
+    asked = " (a GPU was asked for: blobnet has none to offer, and the results are the same)"
+    log.info("Use CPU, %d threads%s", config.threads(), asked if wants_gpu or args.gpu is not None else "")
+
+
+def build_net(args: argparse.Namespace, phase: str) -> "Net":
+    """The net of --model in the state that the flags describe."""
+    from blobnet.net import Net
+    from blobnet.proto import blobnet_pb2 as pb
+
+    use_cpu(args)
+    return Net(
+        args.model,
+        pb.Phase.Value(phase),
+        level=args.level or 0,
+        stages=args.stage,
+        allowed_modules=args.allow_python,
+    )

@@ -1,0 +1,61 @@
+"""The live line of a training run on a terminal."""
+
+import shutil
+import time
+from datetime import timedelta
+from typing import TextIO
+
+from blobnet.cli.log import CLEAR_LINE
+from blobnet.net import Net
+from blobnet.solvers.callbacks import Callback
+from blobnet.solvers.solver import Solver
+
+_SECONDS_BETWEEN_DRAWINGS = 0.1
+_SMOOTHING = 0.9
+
+
+class LiveLine(Callback):
+    """Iteration, loss, learning rate, images per second and time left, redrawn in place ten times a second."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._seconds_per_iteration = 0.0
+
+    def on_start(self, solver: Solver) -> None:
+        self._images = batch_size(solver.net) * solver.param.iter_size
+        self._mark(solver)
+
+    def on_iteration(self, solver: Solver, loss: float) -> None:
+        elapsed = time.monotonic() - self._since
+        if elapsed < _SECONDS_BETWEEN_DRAWINGS:
+            return
+        latest = elapsed / (solver.iter - self._from)
+        smoothing = _SMOOTHING if self._seconds_per_iteration else 0.0
+        self._seconds_per_iteration = smoothing * self._seconds_per_iteration + (1 - smoothing) * latest
+        self._draw(solver, loss)
+        self._mark(solver)
+
+    def on_test(self, solver: Solver, index: int, outputs: object, loss: float) -> None:
+        self._mark(solver)
+
+    def on_finish(self, solver: Solver) -> None:
+        self._stream.write(CLEAR_LINE)
+        self._stream.flush()
+
+    def _mark(self, solver: Solver) -> None:
+        """Measure from here: what happened since, such as a test pass, counts as no training."""
+        self._since, self._from = time.monotonic(), solver.iter
+
+    def _draw(self, solver: Solver, loss: float) -> None:
+        left = timedelta(seconds=round((solver.param.max_iter - solver.iter) * self._seconds_per_iteration))
+        line = (
+            f"Iteration {solver.iter}/{solver.param.max_iter}  loss {loss:.4g}  lr {solver.lr:.4g}  "
+            f"{self._images / self._seconds_per_iteration:.0f} images/s  {left} left"
+        )
+        self._stream.write(CLEAR_LINE + line[: shutil.get_terminal_size().columns - 1])
+        self._stream.flush()
+
+
+def batch_size(net: Net) -> int:
+    """Images of one forward pass: the first extent of the first top that is made from no bottom."""
+    return next((top[0].shape[0] for bottom, top in zip(net.bottoms, net.tops, strict=True) if not bottom), 1)

@@ -1,0 +1,48 @@
+"""Train or finetune a model."""
+
+import argparse
+import sys
+from contextlib import ExitStack
+
+from blobnet.cli import flags
+from blobnet.errors import BlobnetError
+
+_EFFECTS = ("stop", "snapshot", "none")
+
+
+def add_flags(parser: flags.Parser) -> None:
+    parser.add_flag("solver", needed=True, metavar="FILE", help="the solver prototxt")
+    parser.add_flag("snapshot", metavar="FILE", help="the .solverstate to resume from")
+    parser.add_flag("weights", metavar="FILE,...", help="the caffemodels to finetune from; not with --snapshot")
+    flags.add_state(parser)
+    parser.add_flag("sigint_effect", choices=_EFFECTS, default="stop", help="what Ctrl-C does (default: stop)")
+    parser.add_flag("sighup_effect", choices=_EFFECTS, default="snapshot", help="what SIGHUP does (default: snapshot)")
+    flags.add_device(parser)
+    flags.add_modules(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from blobnet import solvers
+    from blobnet.cli import log, progress, signals
+    from blobnet.cli.compiling import announced
+    from blobnet.proto import blobnet_pb2 as pb
+
+    if args.snapshot and args.weights:
+        raise BlobnetError("--snapshot resumes a training, --weights starts one: give one of them, not both")
+    with ExitStack() as stack:
+        stack.enter_context(log.shown())
+        stack.enter_context(announced())
+        param = solvers.read(args.solver)
+        if args.level is not None:
+            param.train_state.level = args.level
+        param.train_state.stage.extend(args.stage)
+        if args.snapshot or args.weights:
+            del param.weights[:]
+        if args.weights:
+            param.weights.append(args.weights)
+        flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
+        solver = solvers.create(param, allowed_modules=args.allow_python)
+        handler = stack.enter_context(signals.Signals(args.sigint_effect, args.sighup_effect))
+        solver.callbacks += [handler, log.EventLog()]
+        solver.callbacks.append(progress.LiveLine(sys.stderr) if sys.stderr.isatty() else log.DisplayLog())
+        solver.solve(args.snapshot)
