@@ -37,7 +37,7 @@ def load(name: str) -> "Classifier":
     net = blobnet.zoo.load("lenet")
     probabilities = net.predict(images)
     """
+    model = folder(name)
     from blobnet.zoo.classifier import Classifier
 
-    model = folder(name)
     return Classifier(model / "deploy.prototxt", model / f"{name}.caffemodel")
