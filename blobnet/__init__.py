@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from blobnet import solvers, testing, zoo
-    from blobnet.blob import Blob
-    from blobnet.config import set_threads
-    from blobnet.errors import BlobnetError
-    from blobnet.layers.base import Layer
-    from blobnet.layers.registry import layer_types, register
-    from blobnet.net import Net
-    from blobnet.proto.blobnet_pb2 import TEST, TRAIN
-    from blobnet.streams import set_seed
+    from blobnet import solvers as solvers
+    from blobnet import testing as testing
+    from blobnet import zoo as zoo
+    from blobnet.blob import Blob as Blob
+    from blobnet.config import set_threads as set_threads
+    from blobnet.errors import BlobnetError as BlobnetError
+    from blobnet.layers.base import Layer as Layer
+    from blobnet.layers.registry import layer_types as layer_types
+    from blobnet.layers.registry import register as register
+    from blobnet.net import Net as Net
+    from blobnet.proto.blobnet_pb2 import TEST as TEST
+    from blobnet.proto.blobnet_pb2 import TRAIN as TRAIN
+    from blobnet.streams import set_seed as set_seed
 
 __version__ = "0.1.0"
 
