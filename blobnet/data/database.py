@@ -1,0 +1,43 @@
+"""Databases of Datum records as the Data layer sees them: records in key order, read again and again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from blobnet.data import leveldb, lmdb
+from blobnet.errors import BlobnetError
+from blobnet.proto import blobnet_pb2 as pb
+
+
+class Database(Protocol):
+    """What a backend offers. Every fault of the files is a BlobnetError that names them."""
+
+    path: Path
+
+    def records(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values in cursor order, from the record of that number on; empty past the last one."""
+
+
+def open_database(path: Path, backend: int) -> Database:
+    """Open a database folder for reading. ``backend``: DataParameter.LMDB or .LEVELDB."""
+    if not path.is_dir():
+        raise BlobnetError("cannot open the database: there is no such folder", file=str(path))
+    kinds = {"data.mdb": pb.DataParameter.LMDB, "CURRENT": pb.DataParameter.LEVELDB}
+    found = [kind for name, kind in kinds.items() if (path / name).is_file()]
+    if backend not in found:
+        wanted = pb.DataParameter.DB.Name(backend)
+        other = f"; it is {pb.DataParameter.DB.Name(found[0])}: set backend: accordingly" if found else ""
+        raise BlobnetError(f"the folder holds no {wanted} database{other}", file=str(path))
+    return lmdb.Reader(path) if backend == pb.DataParameter.LMDB else leveldb.Reader(path)
+
+
+def cycle(database: Database, start: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
+    """Number, key and value of every record from ``start`` on, over and over."""
+    while True:
+        number = start
+        for key, value in database.records(start):
+            yield number, key, value
+            number += 1
+        if number == 0:
+            raise BlobnetError("the database holds no records", file=str(database.path))
+        start = 0
