@@ -55,10 +55,11 @@ def test_package_dirs_are_the_outer_rooms():
 
 
 def test_dependencies_are_what_is_imported():
+    """llvmlite comes with numba; grpc_tools, which makes the messages anew, with the extra ``proto``."""
     requirements = lines(read_setup()["options"]["install_requires"])
     needed = {requirement.partition(">")[0] for requirement in requirements}
     imported = {module.partition(".")[0] for module in imported_modules()} - sys.stdlib_module_names - {"blobnet"}
-    assert {IMPORT_NAMES.get(name, name) for name in needed} == imported - {"llvmlite"}  # comes with numba
+    assert {IMPORT_NAMES.get(name, name) for name in needed} == imported - {"llvmlite", "grpc_tools"}
 
 
 def test_data_files_of_the_zoo_are_installed():

@@ -72,11 +72,14 @@ def _records(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[bytes, by
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of a gzipped idx file of unsigned bytes: a magic number, the extents, the bytes."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise BlobnetError(f"cannot be read: {error}", file=str(path)) from error
+    """The array of a gzipped idx file of unsigned bytes: 0, 0, 8, the number of axes, the extents, the bytes."""
+    with os_errors(path, "read"), gzip.open(path) as file:
+        try:
+            content = file.read()
+        except EOFError as error:
+            raise BlobnetError("is truncated", file=str(path)) from error
+    if content[:3] != b"\0\0\x08":
+        raise BlobnetError("is no idx file of unsigned bytes", file=str(path))
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, offset=4).astype(int)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)

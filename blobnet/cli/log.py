@@ -64,9 +64,9 @@ class EventLog(Callback):
         log.info("Solving %s", solver.net.name)
         log.info("Learning Rate Policy: %s", solver.param.lr_policy)
 
-    def on_test(self, solver: Solver, index: int, outputs: list[Output], loss: float) -> None:
+    def on_test(self, solver: Solver, index: int, outputs: list[Output], loss: float | None) -> None:
         log.info("Iteration %d, Testing net (#%d)", solver.iter, index)
-        if solver.param.test_compute_loss:
+        if loss is not None:
             log.info("Test loss: %g", loss)
         for number, output in enumerate(outputs):
             log.info("    Test net output #%d: %s", number, describe_output(output))

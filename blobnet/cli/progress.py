@@ -7,7 +7,7 @@ from typing import TextIO
 
 from blobnet.cli.log import CLEAR_LINE
 from blobnet.net import Net
-from blobnet.solvers.callbacks import Callback
+from blobnet.solvers.callbacks import Callback, Output
 from blobnet.solvers.solver import Solver
 
 _SECONDS_BETWEEN_DRAWINGS = 0.1
@@ -35,7 +35,7 @@ class LiveLine(Callback):
         self._draw(solver, loss)
         self._mark(solver)
 
-    def on_test(self, solver: Solver, index: int, outputs: object, loss: float) -> None:
+    def on_test(self, solver: Solver, index: int, outputs: list[Output], loss: float | None) -> None:
         self._mark(solver)
 
     def on_finish(self, solver: Solver) -> None:

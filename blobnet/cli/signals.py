@@ -20,6 +20,7 @@ class Signals(Callback):
         if hasattr(signal, "SIGHUP"):
             self._actions[signal.SIGHUP] = EFFECTS[sighup]
         self._asked = Action.NONE
+        self._stopping = False
 
     def __enter__(self) -> "Signals":
         self._previous = {number: signal.signal(number, self._handle) for number in self._actions}
@@ -31,9 +32,10 @@ class Signals(Callback):
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         action = self._actions[signal.Signals(number)]
-        if number == signal.SIGINT and Action.STOP in action & self._asked:
+        if number == signal.SIGINT and self._stopping:
             raise KeyboardInterrupt
         self._asked |= action
+        self._stopping |= Action.STOP in action
 
     def action(self, solver: Solver) -> Action:
         asked, self._asked = self._asked, Action.NONE

@@ -34,5 +34,5 @@ def run(args: argparse.Namespace) -> None:
                     print(f"Batch {batch}, {name} = {value:g}")
     print(f"Loss: {total_loss / args.iterations:g}")
     for name, total in totals.items():
-        for value in total / args.iterations:
-            print(log.describe_output(Output(name, value, net.loss_weights.get(name, 0.0))))
+        for index, value in enumerate(total / args.iterations):
+            print(log.describe_output(Output(name, index, value, net.loss_weights.get(name, 0.0))))

@@ -22,17 +22,18 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from blobnet import solvers
     from blobnet.cli import log, progress, signals
     from blobnet.cli.compiling import announced
     from blobnet.proto import blobnet_pb2 as pb
+    from blobnet.proto import text
+    from blobnet.solvers.registry import create
 
     if args.snapshot and args.weights:
         raise BlobnetError("--snapshot resumes a training, --weights starts one: give one of them, not both")
     with ExitStack() as stack:
         stack.enter_context(log.shown())
         stack.enter_context(announced())
-        param = solvers.read(args.solver)
+        param = text.read(args.solver, pb.SolverParameter())
         if args.level is not None:
             param.train_state.level = args.level
         param.train_state.stage.extend(args.stage)
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         if args.weights:
             param.weights.append(args.weights)
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
-        solver = solvers.create(param, allowed_modules=args.allow_python)
+        solver = create(param, allowed_modules=args.allow_python)
         handler = stack.enter_context(signals.Signals(args.sigint_effect, args.sighup_effect))
         solver.callbacks += [handler, log.EventLog()]
         solver.callbacks.append(progress.LiveLine(sys.stderr) if sys.stderr.isatty() else log.DisplayLog())
