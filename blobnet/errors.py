@@ -39,11 +39,16 @@ def error_at(message, text: str, field: str = "") -> BlobnetError:
 def locate(message, field: str = "") -> tuple[str | None, int | None]:
     """File and line of a message or of one of its fields, (None, None) when it came from no text file."""
     info = message.source_info
-    path = field.replace("[0]", "")  # the first element of a repeated field goes without its index
+    path = field.replace("[0]", "")
     lines = {entry.path: entry.line for entry in info.field}
     while path and path not in lines:
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
     return info.file or None, lines.get(path, info.line) or None
+
+
+def element(field: str, index: int) -> str:
+    """The path of one element of a repeated field: the first goes without its index, as in blobnet.proto."""
+    return f"{field}[{index}]" if index else field
 
 
 def describe_layer(message) -> str | None:

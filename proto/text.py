@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
-from blobnet.errors import BlobnetError, describe_layer, did_you_mean, locate
+from blobnet.errors import BlobnetError, describe_layer, did_you_mean, element, locate
 from blobnet.proto import blobnet_pb2, forks
 from blobnet.proto.tokens import Token, to_float, to_integer, tokenize, unquote
 
@@ -198,7 +198,7 @@ class _Parser:
         self.advance()
         if field.repeated:
             siblings = getattr(message, field.name)
-            path = _indexed(path + field.name, len(siblings))
+            path = element(path + field.name, len(siblings))
             child = siblings.add()
         else:
             path += field.name
@@ -219,7 +219,7 @@ class _Parser:
         value = self.read_value(field)
         if field.repeated:
             values = getattr(message, field.name)
-            self.note(_indexed(path + field.name, len(values)), line)
+            self.note(element(path + field.name, len(values)), line)
             values.append(value)
         else:
             self.note(path + field.name, line)
@@ -313,10 +313,6 @@ class _Parser:
 def _printable(file: str) -> str:
     """A file name whose bytes are not UTF-8 has them escaped: messages hold UTF-8 only."""
     return file.encode("utf-8", errors="backslashreplace").decode("utf-8")
-
-
-def _indexed(path: str, index: int) -> str:
-    return f"{path}[{index}]" if index else path
 
 
 def _unknown_field(owner: str, name: str, fields: dict[str, _Field]) -> str:
