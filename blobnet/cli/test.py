@@ -17,7 +17,7 @@ def add_flags(parser: flags.Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from blobnet.cli import log
+    from blobnet.cli import events, log
     from blobnet.cli.compiling import announced
     from blobnet.solvers.callbacks import Output
 
@@ -35,4 +35,4 @@ def run(args: argparse.Namespace) -> None:
     print(f"Loss: {total_loss / args.iterations:g}")
     for name, total in totals.items():
         for index, value in enumerate(total / args.iterations):
-            print(log.describe_output(Output(name, index, value, net.loss_weights.get(name, 0.0))))
+            print(events.describe_output(Output(name, index, value, net.loss_weights.get(name, 0.0))))

@@ -22,7 +22,7 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from blobnet.cli import log, progress, signals
+    from blobnet.cli import events, log, progress, signals
     from blobnet.cli.compiling import announced
     from blobnet.proto import blobnet_pb2 as pb
     from blobnet.proto import text
@@ -44,6 +44,6 @@ def run(args: argparse.Namespace) -> None:
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
         solver = create(param, allowed_modules=args.allow_python)
         handler = stack.enter_context(signals.Signals(args.sigint_effect, args.sighup_effect))
-        solver.callbacks += [handler, log.EventLog()]
-        solver.callbacks.append(progress.LiveLine(sys.stderr) if sys.stderr.isatty() else log.DisplayLog())
+        solver.callbacks += [handler, events.EventLog()]
+        solver.callbacks.append(progress.LiveLine(sys.stderr) if sys.stderr.isatty() else events.DisplayLog())
         solver.solve(args.snapshot)
