@@ -1,0 +1,111 @@
+"""The six update rules and the gradient norm: one pass over memory for each learnable blob.
+
+A rule reads the summed gradient from ``diff``, scales and decays it, moves its history, writes the update into
+``diff`` and subtracts it from ``data``. All arrays are flat and of one dtype, and so are the scalars.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from blobnet.kernels._jit import jit
+
+GRAIN = 1 << 15  # elements; rules split nowhere else, so that vector and scalar paths meet the same elements
+
+
+class Regularization(NamedTuple):
+    """How the summed gradient g becomes the one a rule sees: ``scale * g + l2 * w + l1 * sign(w)``."""
+
+    scale: np.floating  # clip factor / iter_size
+    l2: np.floating
+    l1: np.floating
+
+
+@jit
+def regularized(gradient, weight, regularization):
+    gradient = regularization.scale * gradient
+    if regularization.l2 != 0:
+        gradient += regularization.l2 * weight
+    if regularization.l1 != 0:
+        gradient += regularization.l1 * np.sign(weight)
+    return gradient
+
+
+@jit
+def sgd(start, stop, data, diff, velocity, regularization, rate, momentum):
+    data, diff, velocity = data[start:stop], diff[start:stop], velocity[start:stop]
+    for i in range(data.size):
+        gradient = regularized(diff[i], data[i], regularization)
+        velocity[i] = momentum * velocity[i] + rate * gradient
+        diff[i] = velocity[i]
+        data[i] -= diff[i]
+
+
+@jit
+def nesterov(start, stop, data, diff, velocity, regularization, rate, momentum):
+    data, diff, velocity = data[start:stop], diff[start:stop], velocity[start:stop]
+    one = data.dtype.type(1)
+    for i in range(data.size):
+        gradient = regularized(diff[i], data[i], regularization)
+        before = velocity[i]
+        velocity[i] = momentum * before + rate * gradient
+        diff[i] = (one + momentum) * velocity[i] - momentum * before
+        data[i] -= diff[i]
+
+
+@jit
+def adagrad(start, stop, data, diff, squares, regularization, rate, delta):
+    data, diff, squares = data[start:stop], diff[start:stop], squares[start:stop]
+    for i in range(data.size):
+        gradient = regularized(diff[i], data[i], regularization)
+        squares[i] += gradient * gradient
+        diff[i] = rate * gradient / (math.sqrt(squares[i]) + delta)
+        data[i] -= diff[i]
+
+
+@jit
+def rmsprop(start, stop, data, diff, squares, regularization, rate, decay, delta):
+    data, diff, squares = data[start:stop], diff[start:stop], squares[start:stop]
+    one = data.dtype.type(1)
+    for i in range(data.size):
+        gradient = regularized(diff[i], data[i], regularization)
+        squares[i] = decay * squares[i] + (one - decay) * gradient * gradient
+        diff[i] = rate * gradient / (math.sqrt(squares[i]) + delta)
+        data[i] -= diff[i]
+
+
+@jit
+def adadelta(start, stop, data, diff, squares, steps, regularization, rate, momentum, delta):
+    data, diff, squares, steps = data[start:stop], diff[start:stop], squares[start:stop], steps[start:stop]
+    one = data.dtype.type(1)
+    for i in range(data.size):
+        gradient = regularized(diff[i], data[i], regularization)
+        squares[i] = momentum * squares[i] + (one - momentum) * gradient * gradient
+        step = gradient * math.sqrt((steps[i] + delta) / (squares[i] + delta))
+        steps[i] = momentum * steps[i] + (one - momentum) * step * step
+        diff[i] = rate * step
+        data[i] -= diff[i]
+
+
+@jit
+def adam(start, stop, data, diff, mean, squares, regularization, rate, correction, momentum, momentum2, delta):
+    data, diff, mean, squares = data[start:stop], diff[start:stop], mean[start:stop], squares[start:stop]
+    one = data.dtype.type(1)
+    for i in range(data.size):
+        gradient = regularized(diff[i], data[i], regularization)
+        mean[i] = momentum * mean[i] + (one - momentum) * gradient
+        squares[i] = momentum2 * squares[i] + (one - momentum2) * gradient * gradient
+        diff[i] = rate * correction * mean[i] / (math.sqrt(squares[i]) + delta)
+        data[i] -= diff[i]
+
+
+@jit
+def sums_of_squares(start, stop, values, sums):
+    """``sums[b]`` = sum of squares of the b-th block of GRAIN values, for blocks start to stop."""
+    for block in range(start, stop):
+        part = values[block * GRAIN : (block + 1) * GRAIN]
+        total = 0.0
+        for i in range(part.size):
+            total += np.float64(part[i]) * np.float64(part[i])
+        sums[block] = total

@@ -1,0 +1,195 @@
+"""Snapshots: the weights (caffemodel) and everything else a training needs to go on (solverstate), as a pair.
+
+Both files are as Caffe writes them, binary or HDF5. The solverstate holds one field more, which Caffe skips:
+``resume``, the JSON of what an exact resume needs besides.
+"""
+
+import base64
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from blobnet.context import Context
+from blobnet.errors import BlobnetError
+from blobnet.io import blob_proto, files, hdf5, weights
+from blobnet.net import Net
+from blobnet.proto import blobnet_pb2 as pb
+
+
+class Paths(NamedTuple):
+    """The two files of a snapshot."""
+
+    model: Path
+    state: Path
+
+
+@dataclass
+class State:
+    """What a solverstate holds. ``resume`` is None in Caffe's own."""
+
+    iteration: int
+    learned_net: str
+    current_step: int
+    history: Sequence[np.ndarray]
+    resume: dict[str, Any] | None
+
+
+def prefix(param: pb.SolverParameter, context: Context) -> Path | None:
+    """Where the names of snapshots begin: ``snapshot_prefix``, which may be a folder, else the solver's file.
+
+    A folder is looked up in the working folder, else beside the solver's file. None where nothing names one.
+    """
+    named, file = param.snapshot_prefix, param.source_info.file
+    if not named:
+        return Path(file).with_suffix("") if file else None
+    if named.endswith("/") or context.find(named).is_dir():
+        return context.find(named) / Path(file or "solver").stem
+    return context.find(str(Path(named).parent)) / Path(named).name
+
+
+def paths(prefix: Path, iteration: int, hdf5: bool) -> Paths:
+    ending = ".h5" if hdf5 else ""
+    stem = f"{prefix.name}_iter_{iteration}"
+    return Paths(prefix.with_name(f"{stem}.caffemodel{ending}"), prefix.with_name(f"{stem}.solverstate{ending}"))
+
+
+def prepare(prefix: Path) -> None:
+    """Make the folder of the snapshots, and be sure that files can be written there."""
+    folder = prefix.parent
+    with files.os_errors(folder, "write snapshots here"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def write(paths: Paths, net: Net, state: State, hdf5: bool, diff: bool) -> None:
+    """Write both files and let them take their places together, the model first: the state names it."""
+    prepare(paths.state)
+    with files.atomic_write(paths.state) as temporary:
+        if hdf5:
+            _write_hdf5_state(temporary, state)
+            write_hdf5_weights(paths.model, net, diff)
+        else:
+            _write_binary_state(temporary, state)
+            weights.write_caffemodel(paths.model, net.to_proto(write_diff=diff))
+
+
+def write_hdf5_weights(path: str | Path, net: Net, diff: bool = False) -> None:
+    """The net's weights as Caffe's HDF5 tree: shared blobs only with their owner, diffs with every layer."""
+    shared = {(use.layer_index, use.param_index) for learnable in net.learnables for use in learnable.sharers}
+    data = [
+        (layer.name, [None if (index, i) in shared else blob.data for i, blob in enumerate(layer.blobs)])
+        for index, layer in enumerate(net.layers)
+    ]
+    diffs = [(layer.name, [blob.diff for blob in layer.blobs]) for layer in net.layers] if diff else None
+    weights.write_hdf5(path, data, diffs)
+
+
+def read(path: str | Path) -> State:
+    """Read a solverstate, recognised by its content."""
+    with files.os_errors(path, "read"), open(path, "rb") as file:
+        is_hdf5 = file.read(len(hdf5.SIGNATURE)) == hdf5.SIGNATURE
+    return _read_hdf5_state(path) if is_hdf5 else _read_binary_state(path)
+
+
+def find_model(state: State, path: Path) -> Path | None:
+    """The weights that a solverstate names: beside it, since the pair may have moved, else where it says."""
+    if not state.learned_net:
+        return None
+    beside = path.parent / Path(state.learned_net).name
+    return beside if beside.exists() else Path(state.learned_net)
+
+
+def same_shape(found: Sequence[int], own: Sequence[int]) -> bool:
+    """Whether shapes agree, where ``found`` may be the legacy num, channels, height, width."""
+    legacy = len(found) == 4 > len(own) and tuple(found) == (1,) * (4 - len(own)) + tuple(own)
+    return legacy or tuple(found) == tuple(own)
+
+
+def _write_binary_state(path: Path, state: State) -> None:
+    message = pb.SolverState(
+        iter=state.iteration,
+        learned_net=state.learned_net,
+        current_step=state.current_step,
+        history=[blob_proto.from_array(array) for array in state.history],
+        resume=_to_json(state.resume),
+    )
+    files.write_message(path, message)
+
+
+def _read_binary_state(path: str | Path) -> State:
+    state = files.read_message(path, pb.SolverState())
+    if not state.HasField("iter"):
+        raise BlobnetError(_no_state(path), file=str(path))
+    try:
+        history = [blob_proto.to_array(proto) for proto in state.history]
+    except BlobnetError as error:
+        raise BlobnetError(f"history: {error.message}", file=str(path)) from error
+    resume = _from_json(state.resume, path) if state.HasField("resume") else None
+    return State(state.iter, state.learned_net, state.current_step, history, resume)
+
+
+def _write_hdf5_state(path: Path, state: State) -> None:
+    with hdf5.writer(path) as file:
+        file.create_dataset("iter", data=np.array([state.iteration], np.int32))
+        file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
+        hdf5.write_text(file, "learned_net", state.learned_net)
+        group = file.create_group("history")
+        for index, array in enumerate(state.history):
+            group.create_dataset(str(index), data=array)
+        file.create_dataset("resume", data=np.frombuffer(_to_json(state.resume).encode(), np.uint8))
+
+
+def _read_hdf5_state(path: str | Path) -> State:
+    with hdf5.Reader(path) as reader:
+        if "iter" not in reader:
+            raise BlobnetError(_no_state(path), file=str(path))
+        history = [reader.array(f"history/{index}") for index in range(len(reader.names("history")))]
+        learned_net = reader.text("learned_net") if "learned_net" in reader else ""
+        resume = None
+        if "resume" in reader:
+            resume = _from_json(reader.array("resume").astype(np.uint8).tobytes(), path)
+        return State(reader.integer("iter"), learned_net, reader.integer("current_step"), history, resume)
+
+
+def _no_state(path: str | Path) -> str:
+    try:
+        holds_weights = any(weights.read_weights(path).values())
+    except BlobnetError:
+        holds_weights = False
+    if holds_weights:
+        return "holds weights, not the state of a solver: give it as weights, or give the .solverstate beside it"
+    return "is no solverstate: it does not say how many iterations were made"
+
+
+def _to_json(resume: dict[str, Any] | None) -> str:
+    return json.dumps(resume, default=_encode)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    array = np.ascontiguousarray(value)
+    content = base64.b64encode(array.tobytes()).decode()
+    return {"array": content, "dtype": array.dtype.str, "shape": array.shape}
+
+
+def _from_json(content: str | bytes, path: str | Path) -> dict[str, Any]:
+    try:
+        resume = json.loads(content, object_hook=_decode)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BlobnetError(f"its resume field is damaged: {error}", file=str(path)) from error
+    if not isinstance(resume, dict):
+        raise BlobnetError("its resume field is damaged: no JSON object", file=str(path))
+    return resume
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    if value.keys() != {"array", "dtype", "shape"}:
+        return value
+    content = base64.b64decode(value["array"], validate=True)
+    return np.frombuffer(content, np.dtype(value["dtype"])).reshape(value["shape"]).copy()

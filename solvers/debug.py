@@ -1,0 +1,57 @@
+"""``debug_info``: the mean absolute value of every blob that a pass touches, layer by layer, into the log."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from blobnet.net import Net
+
+log = logging.getLogger("blobnet")
+
+
+@contextlib.contextmanager
+def logged(net: Net) -> Iterator[None]:
+    """Log each layer of the net's forward and backward passes within the block."""
+    net.after_forward.append(log_forward)
+    net.after_backward.append(log_backward)
+    try:
+        yield
+    finally:
+        net.after_forward.remove(log_forward)
+        net.after_backward.remove(log_backward)
+
+
+def log_forward(net: Net, index: int) -> None:
+    layer = net.layers[index]
+    for top in net.tops[index]:
+        log.info("    [Forward] Layer %s, top blob %s data: %.6g", layer.name, top.name, _size(top.data))
+    for position, blob in enumerate(layer.blobs):
+        log.info("    [Forward] Layer %s, param blob %d data: %.6g", layer.name, position, _size(blob.data))
+
+
+def log_backward(net: Net, index: int) -> None:
+    layer = net.layers[index]
+    if net.layer_need_backward[index]:
+        for bottom, needed in zip(net.bottoms[index], net.bottom_need_backward[index], strict=True):
+            if needed:
+                log.info(
+                    "    [Backward] Layer %s, bottom blob %s diff: %.6g", layer.name, bottom.name, _size(bottom.diff)
+                )
+        for position, blob in enumerate(layer.blobs):
+            if layer.param_propagate_down[position]:
+                log.info("    [Backward] Layer %s, param blob %d diff: %.6g", layer.name, position, _size(blob.diff))
+    if index == 0:
+        _log_norms(net)
+
+
+def _log_norms(net: Net) -> None:
+    data = np.concatenate([blob.data.reshape(-1) for blob in net.learnable_params] or [[]])
+    diff = np.concatenate([blob.diff.reshape(-1) for blob in net.learnable_params] or [[]])
+    norms = (np.linalg.norm(values, order) for order in (1, 2) for values in (data, diff))
+    log.info("    [Backward] All net params (data, diff): L1 norm = (%.6g, %.6g); L2 norm = (%.6g, %.6g)", *norms)
+
+
+def _size(values: np.ndarray) -> float:
+    return float(np.abs(values).mean())

@@ -1,0 +1,73 @@
+"""The nets a SolverParameter asks for: one to train, any number to test, each in its state and with its weights."""
+
+from blobnet.context import Context
+from blobnet.errors import error_at
+from blobnet.net import Net
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+
+TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
+
+
+def train_net(param: pb.SolverParameter, context: Context) -> Net:
+    """The train net. Its state: phase TRAIN, then the net's own ``state``, then ``train_state``."""
+    given = [field for field in TRAIN_NETS if param.HasField(field)]
+    if len(given) != 1:
+        rule = f"exactly one of {', '.join(TRAIN_NETS)} must name the train net"
+        raise error_at(param, f"{rule}; got {', '.join(given) or 'none'}", given[-1] if given else "")
+    return _build(getattr(param, given[0]), pb.TRAIN, param.train_state, param, context)
+
+
+def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
+    """The test nets: test_net_param, then test_net, then ``net`` or ``net_param`` for each test_iter that is left.
+
+    The state of each: phase TEST, then the net's own ``state``, then its ``test_state``.
+    """
+    sources: list[pb.NetParameter | str] = [*param.test_net_param, *param.test_net]
+    iterations, named = len(param.test_iter), len(sources)
+    shared = [getattr(param, field) for field in ("net_param", "net") if param.HasField(field)]
+    if iterations < named or (iterations > named and not shared):
+        raise error_at(
+            param, f"test_iter must be given once for each of {named} test nets; got {iterations}", "test_iter"
+        )
+    for index, batches in enumerate(param.test_iter):
+        if batches < 1:
+            raise error_at(param, f"test_iter must be 1 or more; got {batches}", f"test_iter[{index}]")
+    sources += shared * (iterations - named)
+    if param.test_state and len(param.test_state) != len(sources):
+        counts = f"{len(sources)} test nets; got {len(param.test_state)}"
+        raise error_at(param, f"test_state must be left out or given once for each of {counts}", "test_state")
+    if sources and param.test_interval <= 0:
+        rule = "test_interval must be above 0 where there are test nets"
+        raise error_at(param, f"{rule}; got {param.test_interval}", "test_interval")
+    states = param.test_state or [pb.NetState()] * len(sources)
+    return [_build(source, pb.TEST, state, param, context) for source, state in zip(sources, states, strict=True)]
+
+
+def _build(
+    source: pb.NetParameter | str, phase: int, asked: pb.NetState, param: pb.SolverParameter, context: Context
+) -> Net:
+    folder = context.folder
+    net_param = pb.NetParameter()
+    if isinstance(source, str):
+        path = context.find(source)
+        folder = path.parent
+        text.read(path, net_param)
+    else:
+        net_param.CopyFrom(source)
+    state = pb.NetState(phase=phase)
+    state.MergeFrom(net_param.state)
+    state.MergeFrom(asked)
+    net = Net(
+        net_param,
+        state.phase,
+        level=state.level,
+        stages=state.stage,
+        seed=context.seed,
+        dtype=context.dtype,
+        folder=folder,
+        allowed_modules=tuple(context.allowed_modules),
+    )
+    for weights in ",".join(param.weights).split(",") if param.weights else ():
+        net.copy_trained_layers_from(context.find(weights.strip()))
+    return net
