@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
+from blobnet.data.transformer import Draws, Transformer
 from blobnet.errors import BlobnetError
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
 
+_UNDISTURBED = Draws(mirror=1.0, top=0.0, left=0.0)
+
 
 class Classifier(Net):
-    """A net with one image input, whose ``transform_param`` says how pixels become values.
+    """A net with one image input and one output. The ``transform_param`` of its Input layer turns pixels into values.
 
     model    the deploy prototxt
     weights  the caffemodel
@@ -18,17 +21,35 @@ class Classifier(Net):
 
     def __init__(self, model: str | Path, weights: str | Path):
         super().__init__(model, pb.TEST, weights=weights)
-        inputs = [layer for layer in self.layers if layer.type == "Input"]
         if len(self.inputs) != 1 or len(self.outputs) != 1:
-            raise BlobnetError(
-                f"a classifier has one input and one output; got inputs {self.inputs}, outputs {self.outputs}",
-                file=str(model),
-            )
-        self._batch, *self._image_shape = self.blobs[self.inputs[0]].shape
-        self._transform = inputs[0].param.transform_param
+            rule = "a classifier has one input and one output"
+            raise BlobnetError(f"{rule}; got inputs {self.inputs}, outputs {self.outputs}", file=str(model))
+        self._input, self._output = self.blobs[self.inputs[0]], self.blobs[self.outputs[0]]
+        self._batch_size, *self._image_shape = self._input.shape
+        layer = next(layer for layer in self.layers if layer.type == "Input")
+        self._transformer = Transformer(layer.param, layer.context)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The output of the net for each image, N x classes.
+        """The output of the net for each image: N x classes.
 
-        images   pixel values from 0 to 255, of any number type: N x C x H x W, or N x H x W where C is 1
+        images  pixel values from 0 to 255 of any number type, N x C x H x W; N x H x W will do where C is 1
         """
+        images = self._checked(np.asarray(images))
+        predictions = np.empty((len(images), *self._output.shape[1:]), self._output.dtype)
+        for start in range(0, len(images), self._batch_size):
+            batch = images[start : start + self._batch_size]
+            self._input.reshape(len(batch), *self._image_shape)
+            for image, values in zip(batch, self._input.data, strict=True):
+                self._transformer.apply(image, _UNDISTURBED, values)
+            self.forward_from_to(0, len(self.layers) - 1)
+            predictions[start : start + len(batch)] = self._output.data
+        return predictions
+
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        wanted = " x ".join(map(str, ["N", *self._image_shape]))
+        given = images.shape
+        if images.ndim == 3 and self._image_shape[0] == 1:
+            images = images[:, None]
+        if images.ndim != 4 or list(self._transformer.shape(*images.shape[1:])) != self._image_shape:
+            raise BlobnetError(f"images must have the shape {wanted} of the net's input; got {given}")
+        return images

@@ -1,0 +1,147 @@
+"""blobnet train: what it says, writes and obeys."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blobnet import cli
+from blobnet.io.weights import read_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+GLOG = re.compile(r"[IWE]\d{4} \d\d:\d\d:\d\d\.\d{6} \d+ \w+\.py:\d+\] ")
+
+
+def messages(capsys):
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if not GLOG.match(line)] == []
+    return [GLOG.sub("", line, count=1) for line in lines]
+
+
+def test_the_log_reads_as_caffes(run_folder, capsys):
+    assert cli.main(["train", "--solver", "solver.prototxt", "--threads", "1"]) == 0
+    said = [re.sub(r" \(\S+ iter/s, \S+s/", " (N iter/s, Ns/", line) for line in messages(capsys)]
+    assert said[said.index("Solving line") :] == [
+        "Solving line",
+        "Learning Rate Policy: fixed",
+        "Iteration 0, Testing net (#0)",
+        "    Test net output #0: loss = 0.5 (* 1 = 0.5 loss)",
+        "Iteration 0, loss = 0.5",
+        "    Train net output #0: loss = 0.5 (* 1 = 0.5 loss)",
+        "Iteration 0, lr = 0.1",
+        "Iteration 2, Testing net (#0)",
+        "    Test net output #0: loss = 0.338253 (* 1 = 0.338253 loss)",
+        "Iteration 2 (N iter/s, Ns/2 iters), loss = 0.338253",
+        "    Train net output #0: loss = 0.338253 (* 1 = 0.338253 loss)",
+        "Iteration 2, lr = 0.1",
+        "Snapshotting to line_iter_4.caffemodel and line_iter_4.solverstate",
+        "Iteration 4, Testing net (#0)",
+        "    Test net output #0: loss = 0.228833 (* 1 = 0.228833 loss)",
+        "Optimization Done.",
+        "Last test: loss = 0.228833",
+        "Weights: line_iter_4.caffemodel",
+    ]
+
+
+def test_a_training_is_resumed(run_folder):
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 0
+    whole = read_weights("line_iter_4.caffemodel")["ip"]
+    short = (run_folder / "solver.prototxt").read_text().replace("max_iter: 4", "max_iter: 2")
+    (run_folder / "short.prototxt").write_text(short)
+    assert cli.main(["train", "--solver=short.prototxt"]) == 0
+    (run_folder / "line_iter_4.caffemodel").unlink()
+    assert cli.main(["train", "--solver=solver.prototxt", "--snapshot=line_iter_2.solverstate"]) == 0
+    assert [array.tolist() for array in read_weights("line_iter_4.caffemodel")["ip"]] == [a.tolist() for a in whole]
+
+
+def test_a_training_starts_from_weights(run_folder, capsys):
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 0
+    capsys.readouterr()
+    assert cli.main(["train", "--solver=solver.prototxt", "--weights=line_iter_4.caffemodel"]) == 0
+    assert "    Test net output #0: loss = 0.228833 (* 1 = 0.228833 loss)" in messages(capsys)
+
+
+@pytest.mark.parametrize("flags", [["--level=2", "--stage=extra"], ["-stage", "extra,other", "-level", "3"]])
+def test_level_and_stage_choose_layers_of_the_train_net(run_folder, flags):
+    text = (run_folder / "net.prototxt").read_text().replace('"Silence"', '"NoSuchType"')
+    (run_folder / "net.prototxt").write_text(text)
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 0
+    assert cli.main(["train", "--solver=solver.prototxt", *flags]) == 1
+
+
+def test_a_gpu_is_asked_for(run_folder, capsys):
+    with (run_folder / "solver.prototxt").open("a") as file:
+        file.write("solver_mode: GPU\n")
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 0
+    assert sum("a GPU was asked for" in line for line in messages(capsys)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("base_lr", "base_rl"), 'solver.prototxt:3: .*base_rl.*base_lr'),
+        (("net.prototxt", "none.prototxt"), "none.prototxt: cannot read: No such file or directory"),
+        (('"fixed"', '"fixd"'), 'solver.prototxt:4: lr_policy must be one of .* got "fixd"; did you mean "fixed"'),
+    ],
+)
+def test_faults_of_the_solver_name_file_and_line(run_folder, capsys, change, said):
+    text = (run_folder / "solver.prototxt").read_text().replace(*change)
+    (run_folder / "solver.prototxt").write_text(text)
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 1
+    assert re.match(f"error: {said}", capsys.readouterr().err.splitlines()[-1])
+
+
+def endless(folder):
+    text = (folder / "solver.prototxt").read_text()
+    (folder / "solver.prototxt").write_text(text.replace("max_iter: 4", "max_iter: 1000000000"))
+    arguments = [sys.executable, "-m", "blobnet", "train", "--solver=solver.prototxt"]
+    return arguments, {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize(
+    ("number", "flags"),
+    [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGHUP, ["-sighup_effect=stop"])],
+)
+def test_a_signal_stops_after_a_snapshot(run_folder, number, flags):
+    arguments, environment = endless(run_folder)
+    with subprocess.Popen([*arguments, *flags], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stderr if "Iteration 2" in line)
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 0
+    stopped = int(re.search(r"Optimization stopped early, at iteration (\d+)", said)[1])
+    assert (run_folder / f"line_iter_{stopped}.solverstate").is_file()
+
+
+def test_a_snapshot_on_demand_lets_the_training_go_on(run_folder):
+    arguments, environment = endless(run_folder)
+    with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stderr if "Iteration 2" in line)
+        process.send_signal(signal.SIGHUP)
+        next(line for line in process.stderr if "Snapshotting" in line)
+        next(line for line in process.stderr if "lr = " in line)
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+    assert process.returncode == 0
+
+
+def test_a_terminal_gets_one_live_line(run_folder):
+    arguments, environment = endless(run_folder)
+    terminal, stderr = pty.openpty()
+    with subprocess.Popen(arguments, env=environment, stderr=stderr) as process:
+        os.close(stderr)
+        shown = b""
+        while b" left" not in shown:
+            shown += os.read(terminal, 4096)
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            shown += os.read(terminal, 4096)
+    os.close(terminal)
+    live = rb"\r\x1b\[KIteration \d+/1000000000  loss \S+  lr 0.1  \d+ images/s  \S+( days, \S+)? left"
+    assert re.search(live, shown)
+    assert b"Train net output" not in shown
