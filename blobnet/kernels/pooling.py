@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet.kernels._jit import jit
-from blobnet.kernels.random import uniform
+from blobnet.kernels.random import bits
 
 
 class Window(NamedTuple):
@@ -196,7 +196,8 @@ def sample_forward(start, stop, x, window, key, y, mask):
             for j in range(PW):
                 left, right = _span(j, window.kw, window.sw, window.pw, W)
                 total, _ = _weigh(x[plane], first, last, left, right)
-                threshold = total * uniform(key, (plane * PH + i) * PW + j)
+                fraction = (bits(key, (plane * PH + i) * PW + j) + 1.0) * 2.0**-32  # above 0, at most 1
+                threshold = total * fraction
                 position = _reach(x[plane], first, last, left, right, threshold)
                 mask[plane, i, j] = position
                 y[plane, i, j] = x[plane, position // W, position % W]
