@@ -57,7 +57,7 @@ def describe_layer(message) -> str | None:
         return None
     type_field = message.DESCRIPTOR.fields_by_name["type"]
     kind = type_field.enum_type.values_by_number[message.type].name if type_field.enum_type else message.type
-    return f'layer "{message.name}" ({kind})'
+    return f'layer "{message.name}" ({kind})' if kind else f'layer "{message.name}"'
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

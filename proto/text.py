@@ -257,27 +257,31 @@ class _Parser:
         while self.next.kind == "string":
             try:
                 parts.append(unquote(self.next.text))
-            except ValueError as error:
-                raise self.error(f"{name} has a character that text format does not know: {error}") from error
+            except UnicodeEncodeError as error:
+                raise self.error(f"{name} is {self.next}, which is not UTF-8") from error
+            except KeyError as error:
+                raise self.error(f"{name} is {self.next}; in a string, write \\\\ for a backslash") from error
             self.advance()
         return b"".join(parts)
 
     def read_enum(self, name: str, enum: EnumDescriptor) -> int:
-        values = f"the values are {', '.join(enum.values_by_name)}"
+        known = enum.values_by_name
+        values = f"; the values are {', '.join(known)}"
         token = self.next
         if token.kind == "number" or token.text == "-":
             number = self.read_integer(name, *_INTEGER_RANGES[_Proto.TYPE_INT32])
             if number not in enum.values_by_number:
-                raise self.error(f"{name} has no value {number}; {values}", token.line)
+                raise self.error(f"{name} has no value {number}{values}", token.line)
             return number
         if token.kind == "string":
-            raise self.error(f"{name} is a word without quotes; got {token}; {values}")
-        if token.text not in enum.values_by_name:
+            hint = did_you_mean(token.text[1:-1], known) or values
+            raise self.error(f"{name} is a word without quotes; got {token}{hint}")
+        if token.kind != "name" or token.text not in known:
             owner = enum.full_name.partition(".")[2]
-            hint = forks.hint(owner, token.text) or did_you_mean(token.text, enum.values_by_name)
-            raise self.error(f"{name} has no value {token}{hint or f'; {values}'}")
+            hint = forks.hint(owner, token.text) or did_you_mean(token.text, known) or values
+            raise self.error(f"{name} has no value {token}{hint}")
         self.advance()
-        return enum.values_by_name[token.text].number
+        return known[token.text].number
 
     def read_bool(self, name: str) -> bool:
         if self.next.kind == "number":

@@ -13,7 +13,7 @@ class Token(NamedTuple):
     line: int
 
     def __str__(self) -> str:
-        """For an error message: the text in quotes, shortened, without characters that do not print."""
+        """For an error message: shortened, without characters that do not print."""
         if self.kind == "end":
             return "the end of the file"
         if self.kind == "bad" and self.text[0] in "\"'":
@@ -23,7 +23,7 @@ class Token(NamedTuple):
         shown = self.text if len(self.text) <= 40 else f"{self.text[:40]}..."
         if not shown.isprintable():
             return ascii(shown)
-        return shown if self.kind == "string" else f'"{shown}"'
+        return f'"{shown}"' if self.kind in ("mark", "bad") else shown
 
 
 _TOKEN = re.compile(
@@ -53,31 +53,25 @@ def tokenize(text: str) -> Iterator[Token]:
 
 
 _ESCAPE = re.compile(
-    rb"\\(?: x([0-9a-fA-F]{1,2}) | u([0-9a-fA-F]{4}) | U([0-9a-fA-F]{8}) | ([0-7]{1,3}) | (.) )",
+    rb"""\\(?: x([0-9a-fA-F]{1,2}) | u([0-9a-fA-F]{4}) | U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})
+            | ([0-7]{1,3}) | (.) )""",
     re.VERBOSE | re.DOTALL,
 )
 _LETTERS = dict(zip(b"nrtabfv\\'\"?", b"\n\r\t\a\b\f\v\\'\"?", strict=True))
 
 
 def unquote(string: str) -> bytes:
-    """The bytes a string token stands for. Raises ValueError for an escape sequence that is none."""
+    """The bytes a string token stands for. Raises KeyError for an escape sequence that is none."""
     return _ESCAPE.sub(_unescape, string[1:-1].encode("utf-8", errors="surrogateescape"))
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:
     hexadecimal, short, long, octal, letter = match.groups()
     if letter:
-        if letter[0] not in _LETTERS:
-            raise ValueError(f"no escape sequence: {match.group()!r}")
         return bytes([_LETTERS[letter[0]]])
-    if octal:
-        return bytes([int(octal, 8)])
-    if hexadecimal:
-        return bytes([int(hexadecimal, 16)])
-    code = int(short or long, 16)
-    if code > 0x10FFFF:
-        raise ValueError(f"no character: {match.group()!r}")
-    return chr(code).encode("utf-8")
+    if short or long:
+        return chr(int(short or long, 16)).encode("utf-8", errors="surrogatepass")
+    return bytes([int(hexadecimal, 16) if hexadecimal else int(octal, 8) & 0xFF])
 
 
 def to_integer(number: str) -> int:
