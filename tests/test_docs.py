@@ -1,0 +1,32 @@
+"""The code in the pages of docs/ runs, and does what the pages say."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from blobnet.layers import layer_types, registry
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def python_blocks(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_how_to_write_a_layer(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    layer, *uses = python_blocks("how-to-write-a-layer.md")
+    for name, text in {"my_layers": layer, "uses_of_my_layers": "\n".join(uses)}.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    page = importlib.import_module("uses_of_my_layers")
+    assert capsys.readouterr().out == "[[ 0.5  -0.75]]\n"
+    softness = np.array([[0.5], [1], [2]])
+    np.testing.assert_allclose(page.y, (page.x / (softness + np.abs(page.x))).reshape(6, 4))
+    assert "Softsign" in layer_types()
