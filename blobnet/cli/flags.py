@@ -1,7 +1,10 @@
 """Flags as Caffe's gflags take them: ``--solver x``, ``--solver=x``, ``-solver x`` and ``-solver=x``."""
 
 import argparse
+import importlib
 import logging
+import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -92,6 +95,14 @@ def add_modules(parser: Parser) -> None:
         metavar="MODULE,...",
         help='modules that layers of type "Python" may run code from',
     )
+    parser.add_flag(
+        "import",
+        type=comma_list,
+        default=[],
+        dest="imports",
+        metavar="MODULE,...",
+        help="modules to import first, such as those that register layers of your own",
+    )
 
 
 def comma_list(text: str) -> list[str]:
@@ -115,12 +126,24 @@ def use_cpu(args: argparse.Namespace, wants_gpu: bool = False) -> None:
     log.info("Use CPU, %d threads%s", config.threads(), asked if wants_gpu or args.gpu is not None else "")
 
 
+def import_modules(args: argparse.Namespace) -> None:
+    """Import what --import names, from the working folder too."""
+    sys.path += [os.getcwd()] if args.imports else []
+    for name in args.imports:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise BlobnetError(f'--import: the module "{name}" cannot be imported: {reason}') from error
+
+
 def build_net(args: argparse.Namespace, phase: str) -> "Net":
     """The net of --model in the state that the flags describe."""
     from blobnet.net import Net
     from blobnet.proto import blobnet_pb2 as pb
 
     use_cpu(args)
+    import_modules(args)
     return Net(
         args.model,
         pb.Phase.Value(phase),

@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
         if args.weights:
             param.weights.append(args.weights)
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
+        flags.import_modules(args)
         solver = create(param, allowed_modules=args.allow_python)
         handler = stack.enter_context(signals.Signals(args.sigint_effect, args.sighup_effect))
         solver.callbacks += [handler, events.EventLog()]

@@ -1,6 +1,7 @@
 """blobnet time: one row a layer."""
 
 import re
+import sys
 
 from blobnet import cli
 
@@ -28,3 +29,20 @@ def test_phase_and_state(run_folder, capsys):
 def test_unknown_phase(run_folder, capsys):
     assert cli.main(["time", "-model=net.prototxt", "-phase", "VALIDATE"]) == 1
     assert "invalid choice: 'VALIDATE'" in capsys.readouterr().err
+
+
+def test_layers_of_ones_own_are_imported(run_folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (run_folder / "own_layers.py").write_text(
+        "import blobnet\nfrom blobnet.layers.activation import ReLU\n"
+        "@blobnet.register('Own')\nclass Own(ReLU): pass\n"
+    )
+    (run_folder / "own.prototxt").write_text(
+        """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }
+        layer { name: "own" type: "Own" bottom: "x" top: "y" }"""
+    )
+    assert cli.main(["time", "-model=own.prototxt", "-iterations=1"]) == 1
+    assert cli.main(["time", "-model=own.prototxt", "-iterations=1", "--import=own_layers"]) == 0
+    assert cli.main(["time", "-model=own.prototxt", "--import", "no_such_layers"]) == 1
+    said = 'error: --import: the module "no_such_layers" cannot be imported: ModuleNotFoundError'
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
