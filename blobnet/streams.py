@@ -36,6 +36,10 @@ class Stream:
         """A NumPy generator on the next key."""
         return np.random.Generator(np.random.Philox(key=int(self.key())))
 
+    def at(self, purpose: str, number: int) -> np.random.Generator:
+        """The generator of a purpose and number: the same whenever it is asked for, whatever was drawn."""
+        return np.random.Generator(np.random.Philox(key=int(Stream(self._base, f"{purpose}/{number}").key())))
+
 
 def mix(value: int) -> int:
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection that spreads every bit."""

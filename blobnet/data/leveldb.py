@@ -194,13 +194,10 @@ class _Cursor:
 
     def varint(self) -> int:
         value = shift = 0
-        while shift < 64:
-            byte = self.number(1)
+        while (byte := self.number(1)) > 0x7F and shift < 63:
             value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
             shift += 7
-        self.fail("is damaged: a number has too many bytes")
+        return value | byte << shift
 
     def string(self) -> bytes:
         return self.take(self.varint())

@@ -6,7 +6,7 @@ over a thousand times the size of the file (deflate cannot pack tighter).
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,20 @@ def writer(path: str | os.PathLike) -> Iterator[Any]:
 
     with atomic_write(path) as temporary, _errors(path, "write"), h5py.File(temporary, "w") as file:
         yield file
+
+
+def append_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray], *, begin: bool) -> None:
+    """Append to datasets that grow along their first axis; ``begin`` starts the file anew."""
+    import h5py
+
+    with _errors(path, "write"), h5py.File(path, "w" if begin else "a") as file:
+        for name, values in rows.items():
+            if begin:
+                file.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]))
+            else:
+                dataset = file[name]
+                dataset.resize(len(dataset) + len(values), axis=0)
+                dataset[-len(values) :] = values
 
 
 def write_text(group: Any, name: str, text: str) -> None:

@@ -1,0 +1,70 @@
+"""Datum records of a database in batches, for the Data layer."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from blobnet.context import Context
+from blobnet.data.batch import Batch, Item, Position
+from blobnet.data.database import cycle, open_database
+from blobnet.data.transformer import Transformer
+from blobnet.errors import BlobnetError
+from blobnet.io import images
+from blobnet.io.files import parse_message
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.streams import Stream
+
+
+class RecordLoader:
+    """Reads records in key order, over and over. A position is the number of a batch and of its first record."""
+
+    def __init__(self, layer: pb.LayerParameter, context: Context, stream: Stream):
+        self._param = layer.data_param
+        self._transformer = Transformer(layer, context)
+        self._database = open_database(context.find(self._param.source), self._param.backend)
+        self._stream = stream
+        self._records: Iterator[tuple[int, bytes, bytes]] = iter(())
+        self._next_record = -1
+
+    def first_position(self) -> Position:
+        skip = self._param.rand_skip
+        return {"batch": 0, "record": int(self._stream.at("rand_skip", 0).integers(skip)) if skip else 0}
+
+    def first_shape(self) -> tuple[int, int, int]:
+        """The shape that the first record gets."""
+        self._seek(0)
+        place, pixels, _ = next(self._items())
+        self._next_record = -1
+        return self._transformer.shape(*pixels.shape)
+
+    def load(self, position: Position, batch: Batch) -> Position:
+        self._seek(position["record"])
+        draws = self._transformer.draw(self._stream.at("augment", position["batch"]), self._param.batch_size)
+        batch.fill(self._items(), self._transformer, draws)
+        return {"batch": position["batch"] + 1, "record": self._next_record}
+
+    def _seek(self, record: int) -> None:
+        if record != self._next_record:
+            self._records = cycle(self._database, record)
+
+    def _items(self) -> Iterator[Item]:
+        color = True if self._param.force_encoded_color else self._transformer.color
+        for number, key, value in self._records:
+            self._next_record = number + 1
+            place = f'{self._database.path}, record {number} "{key.decode(errors="replace")}"'
+            datum = pb.Datum()
+            parse_message(value, datum, place)
+            yield place, datum_pixels(datum, color, place), datum.label
+
+
+def datum_pixels(datum: pb.Datum, color: bool | None, place: str) -> np.ndarray:
+    """The pixels [C, H, W] of a record: bytes, or float32 for ``float_data``. ``color`` as in ``images.decode``."""
+    if datum.encoded:
+        return images.decode(datum.data, color, place).transpose(2, 0, 1)
+    shape = datum.channels, datum.height, datum.width
+    values = np.frombuffer(bytearray(datum.data), np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+    if min(shape) < 1 or values.size != math.prod(shape):
+        extents = " x ".join(map(str, shape))
+        raise BlobnetError(f"a Datum of shape {extents} must hold as many values; got {values.size}", file=place)
+    return values.reshape(shape)
