@@ -1,0 +1,32 @@
+"""Loops over elements: how they are shared out to threads, and how they work in place.
+
+A kernel that works in place gets None for its output. That is a type of its own to the compiler, so it knows
+that input and output are the same memory; given one array twice it would have to expect any overlap, and
+could not use vector instructions.
+"""
+
+from collections.abc import Callable
+
+from blobnet.kernels import parallel
+from blobnet.kernels._jit import jit
+
+_GRAIN = 16384
+
+
+@jit
+def span(start, stop, x, y):
+    """The items start to stop of input and output; an output of None is the input."""
+    x = x[start:stop]
+    if y is None:
+        return x, x
+    return x, y[start:stop]
+
+
+def run(kernel: Callable, count: int, *args) -> None:
+    """Run ``kernel(start, stop, *args)`` over flat arrays of ``count`` elements."""
+    parallel.parallel_for(kernel, count, *args, grain=_GRAIN)
+
+
+def run_rows(kernel: Callable, rows: int, row_size: int, *args) -> None:
+    """Run ``kernel(start, stop, *args)`` over arrays of ``rows`` rows of ``row_size`` elements."""
+    parallel.parallel_for(kernel, rows, *args, grain=max(1, _GRAIN // max(1, row_size)))

@@ -1,0 +1,89 @@
+"""Sums, products and maxima of several arrays, and scaling by channel.
+
+Flat arrays, but for the scaling: there x is [rows, P], and row r belongs to entry r mod size of the factors.
+In place, an output is None (see ``elements``).
+"""
+
+from blobnet.kernels._jit import jit
+from blobnet.kernels.elements import span
+
+
+@jit
+def weighted_sum(start, stop, x, a, z, b, y):
+    """a x + b z."""
+    x, y = span(start, stop, x, y)
+    z = z[start:stop]
+    for i in range(x.size):
+        y[i] = a * x[i] + b * z[i]
+
+
+@jit
+def product(start, stop, x, z, y):
+    x, y = span(start, stop, x, y)
+    z = z[start:stop]
+    for i in range(x.size):
+        y[i] = x[i] * z[i]
+
+
+@jit
+def quotient_gradient(start, stop, product, x, dy, dx):
+    """dy product / x: the gradient of a product, wrong where x is 0."""
+    product, x, dy, dx = product[start:stop], x[start:stop], dy[start:stop], dx[start:stop]
+    for i in range(x.size):
+        dx[i] = dy[i] * product[i] / x[i]
+
+
+@jit
+def maximum(start, stop, x, z, y, winner):
+    """The larger of x and z, and which it is: 0, or 1 also where they are equal."""
+    x, z, y, winner = x[start:stop], z[start:stop], y[start:stop], winner[start:stop]
+    for i in range(x.size):
+        winner[i] = 0 if x[i] > z[i] else 1
+        y[i] = x[i] if x[i] > z[i] else z[i]
+
+
+@jit
+def maximum_with(start, stop, z, index, y, winner):
+    """y becomes z, and the winner ``index``, where z is larger."""
+    z, y, winner = z[start:stop], y[start:stop], winner[start:stop]
+    for i in range(z.size):
+        winner[i] = index if z[i] > y[i] else winner[i]
+        y[i] = z[i] if z[i] > y[i] else y[i]
+
+
+@jit
+def maximum_gradient(start, stop, winner, index, dy, dx):
+    winner, dy, dx = winner[start:stop], dy[start:stop], dx[start:stop]
+    for i in range(winner.size):
+        dx[i] = dy[i] if winner[i] == index else 0
+
+
+@jit
+def scale(start, stop, x, factor, shift, y):
+    """factor x + shift, for the rows start to stop."""
+    x, y = span(start, stop, x, y)
+    for row in range(x.shape[0]):
+        channel = (start + row) % factor.size
+        a, b = factor[channel], shift[channel]
+        for i in range(x.shape[1]):
+            y[row, i] = a * x[row, i] + b
+
+
+@jit
+def row_products(start, stop, x, dy, sums):
+    """sums[row] = the sum of dy x over the row."""
+    for row in range(start, stop):
+        total = x.dtype.type(0)
+        for i in range(x.shape[1]):
+            total += dy[row, i] * x[row, i]
+        sums[row] = total
+
+
+@jit
+def row_sums(start, stop, dy, sums):
+    """sums[row] = the sum of dy over the row."""
+    for row in range(start, stop):
+        total = dy.dtype.type(0)
+        for i in range(dy.shape[1]):
+            total += dy[row, i]
+        sums[row] = total
