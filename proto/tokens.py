@@ -22,7 +22,7 @@ class Token(NamedTuple):
             return "a byte that is not UTF-8; save the file as UTF-8"
         shown = self.text if len(self.text) <= 40 else f"{self.text[:40]}..."
         if not shown.isprintable():
-            return ascii(shown)
+            shown = ascii(shown)[1:-1]
         return f'"{shown}"' if self.kind in ("mark", "bad") else shown
 
 

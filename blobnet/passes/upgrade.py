@@ -85,22 +85,24 @@ def _input_layer(net: pb.NetParameter) -> pb.LayerParameter:
 
 
 def needs_batch_norm(net: pb.NetParameter) -> bool:
-    return any(_has_three_params(layer) for layer in net.layer)
+    return any(_learns_statistics(layer) for layer in net.layer)
 
 
 def upgrade_batch_norm(net: pb.NetParameter) -> pb.NetParameter:
     """The ``param`` of a BatchNorm's three statistics set to what they need: no learning rate, no decay."""
     lifted = pb.NetParameter()
     lifted.CopyFrom(net)
-    for layer in filter(_has_three_params, lifted.layer):
+    for layer in filter(_learns_statistics, lifted.layer):
         for param in layer.param:
             param.lr_mult = 0
             param.decay_mult = 0
     return lifted
 
 
-def _has_three_params(layer: pb.LayerParameter) -> bool:
-    return layer.type == "BatchNorm" and len(layer.param) == 3
+def _learns_statistics(layer: pb.LayerParameter) -> bool:
+    if layer.type != "BatchNorm" or len(layer.param) != 3:
+        return False
+    return any(param.lr_mult or param.decay_mult for param in layer.param)
 
 
 def needs_solver_type(solver: pb.SolverParameter) -> bool:
