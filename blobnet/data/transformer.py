@@ -39,9 +39,9 @@ class Transformer:
             raise error_at(layer, "force_color and force_gray exclude each other", "transform_param.force_gray")
         self._random_crop = context.phase == pb.TRAIN
         self.scale = context.dtype.type(param.scale)
-        self._mean_image = None
+        self.mean_image = None
         if param.mean_file:
-            self._mean_image = read_mean(context.find(param.mean_file)).astype(context.dtype, copy=False)
+            self.mean_image = read_mean(context.find(param.mean_file)).astype(context.dtype, copy=False)
         self._mean_values = np.array(param.mean_value or [0], context.dtype)
 
     @property
@@ -69,7 +69,7 @@ class Transformer:
         else:
             top, left = slack[0] // 2, slack[1] // 2
         window = np.s_[:, top : top + out.shape[1], left : left + out.shape[2]]
-        if self._mean_image is not None:
+        if self.mean_image is not None:
             mean = mean[window]
         if self.mirrors(draws):
             out = out[:, :, ::-1]
@@ -80,10 +80,10 @@ class Transformer:
 
     def mean(self, shape: tuple[int, ...]) -> np.ndarray:
         """What to subtract from an image of this shape: an image, or [C, 1, 1]."""
-        if self._mean_image is not None:
-            if self._mean_image.shape != shape:
-                raise BlobnetError(f"the mean image has shape {self._mean_image.shape}, the image {shape}")
-            return self._mean_image
+        if self.mean_image is not None:
+            if self.mean_image.shape != shape:
+                raise BlobnetError(f"the mean image has shape {self.mean_image.shape}, the image {shape}")
+            return self.mean_image
         if len(self._mean_values) not in (1, shape[0]):
             raise BlobnetError(
                 f"mean_value must be given once or once a channel; got {len(self._mean_values)} for {shape[0]} channels"

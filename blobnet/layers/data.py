@@ -1,4 +1,4 @@
-"""Layers that read images in a thread of their own: Data and ImageData; WindowData stands on the same base."""
+"""Layers whose images a thread reads ahead: Data, ImageData, WindowData."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from blobnet.data.batch import Batch, Position
 from blobnet.data.image_list import ImageLoader
 from blobnet.data.prefetch import Prefetcher
 from blobnet.data.records import RecordLoader
+from blobnet.data.windows import WindowLoader
 from blobnet.errors import BlobnetError, error_at
 from blobnet.layers.base import Layer
 from blobnet.layers.registry import register
@@ -145,3 +146,46 @@ class ImageData(PrefetchingLayer):
             "image_data_param.new_height",
         )
         return ImageLoader(self.param, self.context, self.stream)
+
+
+@register("WindowData")
+class WindowData(PrefetchingLayer):
+    """Windows of images drawn at random, warped to one size: training data of a detector.
+
+    Of a batch, ``fg_fraction`` are foreground windows, labelled with their class; the others are background, 0.
+
+    window_data_param (proto defaults in parentheses)
+        source: the window file, see data.windows; root_folder (""): put before each path, batch_size,
+        fg_threshold (0.5): foreground overlaps at least so much, bg_threshold (0.5): background less than so much,
+        fg_fraction (0.25), context_pad (0): a border of so many pixels of the crop shows the surroundings,
+        crop_mode ("warp"): or "square", cache_images (false): keep the files in memory
+    transform_param: crop_size, the side of the crops, must be given; scale, mirror, mean_file, mean_value.
+    Source: Caffe, window_data_layer.cpp.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        return self.param.window_data_param.batch_size
+
+    def make_loader(self) -> WindowLoader:
+        param = self.param.window_data_param
+        crop = self.param.transform_param.crop_size
+        self.require(bool(param.source), "source must name a window file", "window_data_param.source")
+        self.require(param.batch_size > 0, "batch_size must be given and positive", "window_data_param.batch_size")
+        self.require(crop > 0, "crop_size must be given and positive", "transform_param.crop_size")
+        self.require(
+            2 * param.context_pad < crop,
+            f"context_pad must be less than half of crop_size; got {param.context_pad}, crop_size {crop}",
+            "window_data_param.context_pad",
+        )
+        self.require(
+            param.crop_mode in ("warp", "square"),
+            f'crop_mode must be "warp" or "square"; got "{param.crop_mode}"',
+            "window_data_param.crop_mode",
+        )
+        self.require(
+            0 <= param.fg_fraction <= 1,
+            f"fg_fraction must be between 0 and 1; got {param.fg_fraction:g}",
+            "window_data_param.fg_fraction",
+        )
+        return WindowLoader(self.param, self.context, self.stream)
