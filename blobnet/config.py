@@ -28,6 +28,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BLOBNET_CACHE_DIR") or platformdirs.user_cache_dir("blobnet"))
 
 
+def reference_kernels() -> bool:
+    """Whether products and convolutions run the textbook way (BLOBNET_KERNELS=reference) or the fast one (fast)."""
+    kernels = os.environ.get("BLOBNET_KERNELS", "fast")
+    if kernels not in ("fast", "reference"):
+        raise BlobnetError(f'BLOBNET_KERNELS must be "fast" or "reference"; got "{kernels}"')
+    return kernels == "reference"
+
+
 _threads: int | None = None
 
 

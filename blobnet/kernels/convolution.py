@@ -1,53 +1,145 @@
-"""Convolution and its two gradients over any number of spatial axes, grouped.
+"""Convolution and its gradients over any number of spatial axes, grouped.
 
 With x [N, C, input pixels], w [O, C / G, taps], y [N, O, output pixels] and every group on its own:
 
-    forward           y_n = w im2col(x_n)
-    backward data     dx_n = col2im(w^T dy_n)
-    backward weights  dw += sum over n of dy_n im2col(x_n)^T
+    forward           y[n, o, p] = b[o] + sum over c, t of w[o, c, t] x[n, c, pixel under tap t of p]
+    backward data     the same sum read for dx: a convolution of dy for each phase of the input
+    backward weights  dw[o, c, t] += sum over n, p of dy[n, o, p] x[n, c, pixel under tap t of p]
 
-A deconvolution is the same three with the first two exchanged.
+Each is one ``product`` of the arrays as they lie in memory: im2col is never made, ``patches`` tells where the
+elements of its columns are. A deconvolution is the same three with the first two exchanged.
+
+A sum takes in the zeros of the padding, as Caffe's does: an infinite weight over padding gives NaN. The
+gradient of the input has no padding in Caffe, so there weights that are not finite take the reference path.
 """
+
+import functools
+from collections.abc import Iterator
 
 import numpy as np
 
-from blobnet.kernels import im2col, parallel
-from blobnet.kernels.gemm import gemm
+from blobnet import config
+from blobnet.kernels import patches, product, reference
+from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.product import Layout
+
+# Output pixels that images are gathered for, where they are copied into frames first: enough for full
+# blocks on every thread, few enough for the frames to stay in the cache.
+PIXELS_AT_ONCE = 8192
 
 
-def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, group: int) -> None:
-    """y = w * x."""
-    table = im2col.tap_table(geometry)
-    weights, columns, outputs = _by_group(w, y, table, group)
-    for n in range(len(x)):
-        parallel.parallel_for(im2col.im2col, x.shape[1], x[n], table, columns.reshape(-1, *table.shape))
-        for g in range(group):
-            gemm(weights[g], columns[g], outputs[n, g])
-
-
-def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, group: int) -> None:
-    """dx = the gradient of the input."""
-    table = im2col.tap_table(geometry)
-    weights, columns, gradients = _by_group(w, dy, table, group)
-    for n in range(len(dx)):
-        for g in range(group):
-            gemm(weights[g], gradients[n, g], columns[g], transpose_a=True)
-        parallel.parallel_for(im2col.col2im, dx.shape[1], columns.reshape(-1, *table.shape), table, dx[n])
+def forward(
+    x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
+) -> None:
+    """y = w * x + bias."""
+    if config.reference_kernels():
+        reference.forward(x, w, y, geometry, group, bias)
+        return
+    frame = patches.patches(geometry).frame
+    for part in _portions(y, frame):
+        weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
+        source = patches.frames(x[part], frame)
+        product.multiply(w, weights, source, columns.transposed(), y[part], outputs, bias=bias)
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, group: int) -> None:
     """dw += the gradient of the weights."""
-    table = im2col.tap_table(geometry)
-    weights, columns, gradients = _by_group(dw, dy, table, group)
-    for n in range(len(x)):
-        parallel.parallel_for(im2col.im2col, x.shape[1], x[n], table, columns.reshape(-1, *table.shape))
-        for g in range(group):
-            gemm(gradients[n, g], columns[g], weights[g], transpose_b=True, beta=1)
+    if config.reference_kernels():
+        reference.backward_weights(x, dy, dw, geometry, group)
+        return
+    frame = patches.patches(geometry).frame
+    for part in _portions(dy, frame):
+        weights, columns, outputs = _layouts(geometry, len(dy[part]), x.shape[1], len(dw), group)
+        source = patches.frames(x[part], frame)
+        product.multiply(dy[part], outputs, source, columns, dw, weights, beta=1)
 
 
-def _by_group(w, y, table, group):
-    """Per group: w [G, O / G, K], columns [G, K, P] to be filled, y [N, G, O / G, P]; K = C / G x taps."""
-    weights = w.reshape(group, len(w) // group, -1)
-    columns = np.empty((group, weights.shape[2], table.shape[1]), w.dtype)
-    return weights, columns, y.reshape(len(y), group, -1, table.shape[1])
+def backward_data(
+    dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
+) -> None:
+    """dx = the gradient of the input (+ bias, where this is the forward pass of a deconvolution)."""
+    if config.reference_kernels() or not all_finite(w.reshape(-1)):
+        reference.backward_data(dy, w, dx, geometry, group, bias)
+        return
+    frame, phases = patches.phases(geometry)
+    turned = [_turned(w, group, phase.taps) for phase in phases]
+    for part in _portions(dy, frame):
+        source = patches.frames(dy[part], frame)
+        layouts = _phase_layouts(geometry, len(source), dx.shape[1], len(w), group)
+        for filters, (weights, columns, inputs) in zip(turned, layouts, strict=True):
+            product.multiply(filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias)
+
+
+def backward_bias(dy: np.ndarray, db: np.ndarray) -> None:
+    """db[o] += sum over n, p of dy[n, o, p]."""
+    parallel_for(sum_channels, len(db), dy, db)
+
+
+def _portions(y: np.ndarray, frame: patches.Frame) -> Iterator[slice]:
+    """The images in portions to be done at once: all of them, unless they must be copied into frames."""
+    images = len(y) if frame.identity else max(1, PIXELS_AT_ONCE // y.shape[2])
+    return (slice(first, first + images) for first in range(0, len(y), images))
+
+
+@functools.lru_cache(maxsize=512)
+def _layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> tuple[Layout, Layout, Layout]:
+    """Per group: w [O / G, C / G x taps], patches [C / G x taps, N x P], y [O / G, N x P]."""
+    frame, taps, pixels = patches.patches(geometry)
+    return (
+        product.matrix_layout(o // group, c // group * len(taps), batch=group),
+        _planes(images, c, group, frame.size, taps, pixels),
+        _planes(images, o, group, len(pixels), np.zeros(1, np.int64), np.arange(len(pixels))),
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _phase_layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> list[tuple[Layout, Layout, Layout]]:
+    """For each phase of the input: turned w [C / G, O / G x taps], patches of dy, dx [C / G, N x pixels]."""
+    frame, phases = patches.phases(geometry)
+    size = int(np.prod(geometry.input))
+    return [
+        (
+            product.matrix_layout(c // group, o // group * len(phase.taps), batch=group),
+            _planes(images, o, group, frame.size, phase.offsets, phase.sources),
+            _planes(images, c, group, size, np.zeros(1, np.int64), phase.targets),
+        )
+        for phase in phases
+    ]
+
+
+def _planes(images: int, channels: int, group: int, size: int, taps: np.ndarray, pixels: np.ndarray) -> Layout:
+    """[N, channels, size] seen per group as [channels / G x taps, N x pixels]."""
+    starts = np.arange(group) * (channels // group * size)
+    rows = np.add.outer(np.arange(channels // group) * size, taps).reshape(-1)
+    columns = np.add.outer(np.arange(images) * (channels * size), pixels).reshape(-1)
+    return Layout(starts, rows, columns, True)
+
+
+def _turned(w: np.ndarray, group: int, taps: np.ndarray) -> np.ndarray:
+    """The filters as backward data reads them: w [O, C / G, taps] as [G, C / G, O / G, some taps]."""
+    filters = w.reshape(group, len(w) // group, *w.shape[1:])
+    return np.ascontiguousarray(filters[..., taps].transpose(0, 2, 1, 3))
+
+
+@jit
+def all_finite(values):
+    """Whether there is neither NaN nor infinity: a number times 0 is 0, these give NaN."""
+    nothing = values.dtype.type(0)
+    for i in range(len(values)):
+        nothing += values[i] * 0
+    return nothing == 0
+
+
+@jit
+def sum_channels(start, stop, dy, db):
+    """db[c] += sum over n and p of dy[n, c, p], for the channels start to stop."""
+    for c in range(start, stop):
+        total = 0.0
+        for n in range(dy.shape[0]):
+            image = dy.dtype.type(0)
+            for p in range(dy.shape[2]):
+                image += dy[n, c, p]
+            total += image
+        db[c] += total

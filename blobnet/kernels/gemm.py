@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from blobnet.kernels import parallel
-from blobnet.kernels._jit import jit
+from blobnet import config
+from blobnet.kernels import product, reference
 
 
 def gemm(
@@ -20,21 +20,16 @@ def gemm(
     op(A) is M x K, op(B) is K x N, C is M x N. With beta 0 the old C is not read, so that its NaN and
     infinity vanish. The bits do not depend on the number of threads.
     """
-    a = np.ascontiguousarray(a.T) if transpose_a else a
-    b = np.ascontiguousarray(b.T) if transpose_b else b
-    alpha, beta = c.dtype.type(alpha), c.dtype.type(beta)
-    parallel.parallel_for(multiply_rows, len(c), a, b, c, alpha, beta, grain=4)
-
-
-@jit
-def multiply_rows(start, stop, a, b, c, alpha, beta):
-    """Rows start to stop of C = alpha A B + beta C."""
-    for i in range(start, stop):
-        if beta == 0:
-            c[i] = 0
-        else:
-            c[i] *= beta
-        for k in range(a.shape[1]):
-            scaled = alpha * a[i, k]
-            for j in range(b.shape[1]):
-                c[i, j] += scaled * b[k, j]
+    if config.reference_kernels():
+        reference.gemm(a, b, c, transpose_a, transpose_b, alpha, beta)
+        return
+    product.multiply(
+        a,
+        product.matrix_layout(*a.shape, transposed=transpose_a),
+        b,
+        product.matrix_layout(*b.shape, transposed=not transpose_b),
+        c,
+        product.matrix_layout(*c.shape),
+        alpha,
+        beta,
+    )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blobnet.blob import Blob
-from blobnet.kernels import bias, convolution, geometry, im2col, parallel
+from blobnet.kernels import convolution, geometry, im2col, parallel
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import register
 
@@ -146,14 +146,13 @@ class Weighted(SlidingKernel):
         batch = int(np.prod(array.shape[: self.channel_axis], dtype=int))
         return array.reshape(batch, array.shape[self.channel_axis], -1)
 
-    def add_bias(self, top: Blob) -> None:
-        if len(self.blobs) > 1:
-            y = self.planes(top.data)
-            parallel.parallel_for(bias.add, len(y), y, self.blobs[1].data)
+    @property
+    def bias(self) -> np.ndarray | None:
+        return self.blobs[1].data if len(self.blobs) > 1 else None
 
     def backward_bias(self, top: Blob) -> None:
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            parallel.parallel_for(bias.gradient, self.num_output, self.planes(top.diff), self.blobs[1].diff)
+            convolution.backward_bias(self.planes(top.diff), self.blobs[1].diff)
 
 
 @register("Convolution")
@@ -179,9 +178,8 @@ class Convolution(Weighted):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for x, y in zip(bottom, top, strict=True):
             convolution.forward(
-                self.planes(x.data), self.weights(), self.planes(y.data), self.geometry, self.group
+                self.planes(x.data), self.weights(), self.planes(y.data), self.geometry, self.group, self.bias
             )
-            self.add_bias(y)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         for x, y, propagate in zip(bottom, top, propagate_down, strict=True):
@@ -225,9 +223,8 @@ class Deconvolution(Weighted):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for x, y in zip(bottom, top, strict=True):
             convolution.backward_data(
-                self.planes(x.data), self.weights(), self.planes(y.data), self.geometry, self.group
+                self.planes(x.data), self.weights(), self.planes(y.data), self.geometry, self.group, self.bias
             )
-            self.add_bias(y)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         for x, y, propagate in zip(bottom, top, propagate_down, strict=True):

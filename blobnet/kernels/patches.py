@@ -1,0 +1,203 @@
+"""Where the taps of a sliding kernel find their pixels: convolution as offsets for ``product``.
+
+At output pixel o and tap k a convolution reads input pixel o stride + k dilation - pad. With the pixels of a
+plane numbered in memory order, that is the sum of an offset of k and an offset of o, as ``product`` needs it,
+if two things are arranged by copying the plane into a *frame* first:
+
+    padding    zeros stand around the plane
+    stride     pixels a stride apart become neighbours: the plane is split by phase, position mod stride
+
+With stride 1 and no padding the plane is its own frame. The gradient of the input is a convolution of the
+output's gradient for each phase of the input, with the taps that meet this phase.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from blobnet.kernels import parallel
+from blobnet.kernels._jit import jit
+from blobnet.kernels.geometry import Geometry
+
+
+class Frame(NamedTuple):
+    """How to copy a plane: frame row r, pixel q = plane[rows[r] + firsts[r] + q step], 0 where there is none.
+
+    rows    the start of the plane's row, -1 for a row of padding
+    firsts  the first position in that row, which may lie left of it
+    """
+
+    rows: np.ndarray
+    firsts: np.ndarray
+    step: int
+    row_length: int  # of the plane
+    extent: int  # pixels of a frame row
+    identity: bool  # the plane is its own frame
+
+    @property
+    def size(self) -> int:
+        return len(self.rows) * self.extent
+
+
+class Patches(NamedTuple):
+    """Offsets in a frame: tap t of output pixel p is at taps[t] + pixels[p]."""
+
+    frame: Frame
+    taps: np.ndarray
+    pixels: np.ndarray
+
+
+class Phase(NamedTuple):
+    """The pixels of the input with one remainder of (position + pad) by the stride, and the taps that meet them.
+
+    taps     their numbers
+    offsets  of each such tap in the frame of the output's gradient
+    sources  offset in that frame for each pixel of the phase
+    targets  its place in the input plane
+    """
+
+    taps: np.ndarray
+    offsets: np.ndarray
+    sources: np.ndarray
+    targets: np.ndarray
+
+
+@functools.lru_cache(maxsize=256)
+def patches(geometry: Geometry) -> Patches:
+    """The forward convolution, and the gradient of the weights, read these."""
+    axes = _axes(geometry)
+    reach = [np.arange(axis.kernel) * axis.dilation for axis in axes]  # taps, from the first one
+    phases = [np.unique(taps % axis.stride) for taps, axis in zip(reach, axes, strict=True)]
+    extents = [axis.output + taps[-1] // axis.stride for taps, axis in zip(reach, axes, strict=True)]
+    phase_steps = _steps([len(phase) for phase in phases])
+    steps = _steps(extents)
+    size = np.prod(extents)
+    taps = [
+        np.searchsorted(phase, tap % axis.stride) * phase_step * size + tap // axis.stride * step
+        for tap, phase, axis, phase_step, step in zip(reach, phases, axes, phase_steps, steps, strict=True)
+    ]
+    pixels = [np.arange(axis.output) * step for axis, step in zip(axes, steps, strict=True)]
+    firsts = [phase - axis.pad for phase, axis in zip(phases, axes, strict=True)]
+    frame = _frame([axis.input for axis in axes], firsts, [axis.stride for axis in axes], extents)
+    return Patches(frame, _sums(taps), _sums(pixels))
+
+
+@functools.lru_cache(maxsize=256)
+def phases(geometry: Geometry) -> tuple[Frame, list[Phase]]:
+    """The gradient of the input reads these: a frame for the output's gradient, and the phases of the input."""
+    axes = _axes(geometry)
+    spans = [_axis_phases(axis) for axis in axes]
+    lows = [min(first - axis.reach for first, _, _ in span) for axis, span in zip(axes, spans, strict=True)]
+    highs = [max(first + count for first, count, _ in span) for span in spans]
+    extents = [high - low for high, low in zip(highs, lows, strict=True)]
+    frame = _frame([axis.output for axis in axes], [np.array([low]) for low in lows], [1] * len(axes), extents)
+    steps, input_steps = _steps(extents), _steps([axis.input for axis in axes])
+    kernel_steps = _steps([axis.kernel for axis in axes])
+    found = []
+    for chosen in itertools.product(*(range(len(span)) for span in spans)):
+        taps, offsets, sources, targets = [], [], [], []
+        for number, axis in enumerate(axes):
+            first, count, phase = spans[number][chosen[number]]
+            tap = np.flatnonzero(np.arange(axis.kernel) * axis.dilation % axis.stride == phase)
+            pixel = np.arange(first, first + count)
+            taps.append(tap * kernel_steps[number])
+            offsets.append(-(tap * axis.dilation // axis.stride) * steps[number])
+            sources.append((pixel - lows[number]) * steps[number])
+            targets.append((pixel * axis.stride + phase - axis.pad) * input_steps[number])
+        found.append(Phase(_sums(taps), _sums(offsets), _sums(sources), _sums(targets)))
+    return frame, found
+
+
+class _Axis(NamedTuple):
+    input: int
+    kernel: int
+    stride: int
+    pad: int
+    dilation: int
+    output: int
+
+    @property
+    def reach(self) -> int:
+        """Strides from the first tap to the last."""
+        return (self.kernel - 1) * self.dilation // self.stride
+
+
+def _axes(geometry: Geometry) -> list[_Axis]:
+    """The axes one by one; no spatial axis counts as one of a single pixel."""
+    return [_Axis(*axis) for axis in zip(*geometry, strict=True)] or [_Axis(1, 1, 1, 0, 1, 1)]
+
+
+def _axis_phases(axis: _Axis) -> list[tuple[int, int, int]]:
+    """(first multiple of the stride, how many, phase) for each phase that has pixels in the input."""
+    spans = []
+    for phase in range(axis.stride):
+        first = -((phase - axis.pad) // axis.stride)
+        stop = -((phase - axis.pad - axis.input) // axis.stride)
+        if stop > first:
+            spans.append((first, stop - first, phase))
+    return spans
+
+
+def _frame(sizes, firsts, steps, extents) -> Frame:
+    """A frame over planes of the given sizes; ``firsts`` per axis: the first position in each phase."""
+    rows = [np.zeros(1, np.int64)]
+    starts = []
+    for phase in itertools.product(*firsts):
+        rows = np.zeros(1, np.int64)
+        for size, first, step, extent in zip(sizes[:-1], phase, steps, extents, strict=False):
+            position = first + np.arange(extent) * step
+            inside = (position >= 0) & (position < size) & (rows[:, None] >= 0)
+            rows = np.where(inside, rows[:, None] * size + position, -1).reshape(-1)
+        starts.append((np.where(rows >= 0, rows * sizes[-1], -1), np.full(len(rows), phase[-1])))
+    rows, firsts_of_rows = (np.concatenate(parts) for parts in zip(*starts, strict=True))
+    identity = all(
+        len(first) == 1 and first[0] == 0 and step == 1 and size == extent
+        for size, first, step, extent in zip(sizes, firsts, steps, extents, strict=True)
+    )
+    return Frame(rows, firsts_of_rows, steps[-1], sizes[-1], extents[-1], identity)
+
+
+def _steps(extents: list[int]) -> list[int]:
+    """Elements from one position of each axis to the next, in an array of these extents."""
+    return [int(np.prod(extents[axis + 1 :], dtype=np.int64)) for axis in range(len(extents))]
+
+
+def _sums(offsets: list[np.ndarray]) -> np.ndarray:
+    """Every sum of one offset per axis, the last axis fastest."""
+    return functools.reduce(lambda outer, inner: np.add.outer(outer, inner).reshape(-1), offsets)
+
+
+def frames(planes: np.ndarray, frame: Frame) -> np.ndarray:
+    """Every plane of [N, C, pixels] in its frame, [N, C, frame.size]: a copy unless the plane is its own."""
+    if frame.identity:
+        return planes
+    copies = np.empty((*planes.shape[:2], frame.size), planes.dtype)
+    pixels = planes.reshape(-1, planes.shape[2])
+    parallel.parallel_for(fill_frames, len(pixels), pixels, frame, copies.reshape(len(pixels), -1))
+    return copies
+
+
+@jit
+def fill_frames(start, stop, planes, frame, frames):
+    """Copy the planes start to stop of planes [count, pixels] into frames [count, frame.size]."""
+    for plane in range(start, stop):
+        for r in range(len(frame.rows)):
+            target = frames[plane, r * frame.extent : (r + 1) * frame.extent]
+            if frame.rows[r] < 0:
+                target[:] = 0
+                continue
+            row = planes[plane, frame.rows[r] : frame.rows[r] + frame.row_length]
+            first = min(frame.extent, max(0, -(frame.firsts[r] // frame.step)))
+            beyond = (frame.row_length - 1 - frame.firsts[r]) // frame.step + 1
+            last = max(first, min(frame.extent, beyond))
+            target[:first] = 0
+            target[last:] = 0
+            position = frame.firsts[r] + first * frame.step
+            if frame.step == 1:
+                target[first:last] = row[position : position + last - first]
+            else:
+                for q in range(first, last):
+                    target[q] = row[position]
+                    position += frame.step

@@ -1,0 +1,292 @@
+"""The blocked matrix product that gemm and every convolution run on.
+
+An operand need not be a matrix in memory. It is an array with two tables of offsets: element (i, k) of member
+g of a batch is ``data[starts[g] + outer[i] + inner[k]]``. Tables for a matrix count in its stride; tables for
+the patches of an image give convolution without im2col (Matthews 2018, "High-performance tensor contraction
+without transposition", calls this the scatter layout). The product sums over the inner axis of both operands:
+
+    c[g, m, n] = alpha sum over k of a[g, m, k] b[g, n, k] + beta c[g, m, n] + bias[g, m]
+
+It is cut into blocks of c, which are independent work items. For each block (Goto and van de Geijn 2008):
+
+    for each slice of k:  pack a's rows into panels of MR, b's into panels of NR;  multiply panel by panel
+    write the block out
+
+A panel holds the elements of its rows side by side for each k, as the innermost loop (``simd.tile_product``)
+reads them. Packing copies whole vectors along runs of neighbouring elements, of the outer axis where that one
+runs through memory, else of the inner one with a transposition.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from blobnet import config
+from blobnet.kernels import parallel, simd
+from blobnet.kernels._jit import jit
+
+MR = simd.TILE_ROWS
+NV = simd.TILE_VECTORS
+
+# Most rows, columns and depth of a block, in bytes of a row of that many elements.
+BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH = 256, 384, 256
+
+# Multiplications below which a second thread costs more than it gives.
+WORTH_A_THREAD = 1 << 20
+
+# Sums of k are taken apart where the result would give fewer blocks than this. It fixes the order of sums.
+MOST_PARTS = 8
+
+
+class Layout(NamedTuple):
+    """Where the elements of a batch of matrices lie: (g, i, k) at starts[g] + outer[i] + inner[k]."""
+
+    starts: np.ndarray
+    outer: np.ndarray
+    inner: np.ndarray
+    inner_runs: bool  # neighbours in memory are neighbours along the inner axis, not the outer one
+
+
+    def transposed(self) -> "Layout":
+        return Layout(self.starts, self.inner, self.outer, not self.inner_runs)
+
+
+@functools.lru_cache(maxsize=1024)
+def matrix_layout(rows: int, columns: int, transposed: bool = False, batch: int = 1) -> Layout:
+    """C-contiguous matrices, one after the other, with their rows as the outer axis; columns if transposed."""
+    layout = Layout(np.arange(batch) * (rows * columns), np.arange(rows) * columns, np.arange(columns), True)
+    return layout.transposed() if transposed else layout
+
+
+def multiply(
+    a: np.ndarray,
+    a_layout: Layout,
+    b: np.ndarray,
+    b_layout: Layout,
+    c: np.ndarray,
+    c_layout: Layout,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    bias: np.ndarray | None = None,
+) -> None:
+    """c = alpha a b + beta c, as above, for C-contiguous arrays of one dtype; with beta 0 the old c is not read.
+
+    bias  [batch x M]: one number is added to every element of a row
+    Every sum is taken in one order, whatever the number of threads.
+    """
+    batch, m, n = len(c_layout.starts), len(c_layout.outer), len(c_layout.inner)
+    shape = _shape(batch, m, n, len(a_layout.inner), c.dtype, config.threads())
+    operands = a.reshape(-1), a_layout, b.reshape(-1), b_layout
+    one, alpha, beta = (c.dtype.type(factor) for factor in (1, alpha, beta))
+    bias = np.empty(0, c.dtype) if bias is None else bias
+    work = parallel.scratch(shape.work, c.dtype)
+    if shape.parts == 1:
+        results = c.reshape(-1), c_layout, alpha, beta, bias
+        parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, grain=shape.grain, scratch=work)
+    else:
+        partial = np.empty((shape.parts, batch * m, n), c.dtype)
+        layout = matrix_layout(m, n, batch=shape.parts * batch)
+        results = partial.reshape(-1), layout, one, one * 0, bias[:0]
+        parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, grain=shape.grain, scratch=work)
+        parallel.parallel_for(add_parts, batch * m, partial, c.reshape(-1), c_layout, alpha, beta, bias, grain=64)
+
+
+class Shape(NamedTuple):
+    """How a product is cut into blocks, and what follows from it."""
+
+    rows: int  # of a block
+    columns: int
+    depth: int  # of a slice of k
+    row_blocks: int
+    column_blocks: int
+    panel: int  # columns of a full panel of b: NR
+    parts: int  # of k that are summed apart, so that small results with long sums keep all threads busy
+    part_depth: int
+    count: int  # blocks in all
+    grain: int  # blocks worth a thread's while
+    work: int  # elements of the work array
+
+
+@functools.lru_cache(maxsize=1024)
+def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, threads: int) -> Shape:
+    scale = dtype.itemsize // 4
+    lanes = simd.lanes(dtype)
+    panel = NV * lanes
+    depth = _even_part(k, BLOCK_DEPTH // scale, 1)
+    rows = _even_part(m, BLOCK_ROWS, MR)
+    row_blocks = -(-m // rows)
+    panels = -(-n // panel)
+    slices = max(1, -(-k // depth))
+    parts = max(1, min(slices, MOST_PARTS // (batch * row_blocks * panels)))
+    part_depth = -(-slices // parts) * depth
+    parts = max(1, -(-k // part_depth))
+    others = batch * row_blocks * parts
+    column_blocks = -(-n // (BLOCK_COLUMNS // scale))
+    column_blocks += -(others * column_blocks) % threads  # as many blocks for each thread
+    columns = _even_part(n, -(-n // min(panels, column_blocks)), panel)
+    column_blocks = -(-n // columns)
+    count = others * column_blocks
+    grain = max(1, WORTH_A_THREAD * count // (batch * m * n * max(1, k)))
+    work = (rows + columns) * depth + lanes * panel + rows * columns
+    return Shape(rows, columns, depth, row_blocks, column_blocks, panel, parts, part_depth, count, grain, work)
+
+
+def _even_part(extent: int, most: int, unit: int) -> int:
+    """The length of equal parts of an extent, at most ``most``, rounded up to whole units."""
+    parts = max(1, -(-extent // most))
+    return max(unit, -(-extent // parts // unit) * unit)
+
+
+@jit
+def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, beta, bias, shape, work):
+    """Blocks start to stop of the product, in the order part of k, batch member, rows, columns."""
+    blocks = shape.row_blocks * shape.column_blocks
+    lanes = shape.panel // NV
+    b_panels = shape.rows * shape.depth
+    sums = b_panels + shape.columns * shape.depth + lanes * shape.panel
+    for item in range(start, stop):
+        part, member = divmod(item // blocks, len(a_layout.starts))
+        row = item % blocks // shape.column_blocks * shape.rows
+        column = item % shape.column_blocks * shape.columns
+        row_stop = min(row + shape.rows, len(a_layout.outer))
+        column_stop = min(column + shape.columns, len(b_layout.outer))
+        k_start = part * shape.part_depth
+        k_end = min(k_start + shape.part_depth, len(a_layout.inner))
+        for k in range(k_start, max(k_end, k_start + 1), shape.depth):
+            k_stop = min(k + shape.depth, k_end)
+            pack(a, a_layout, member, row, row_stop, k, k_stop, work, 0, MR, MR, lanes)
+            pack(b, b_layout, member, column, column_stop, k, k_stop, work, b_panels, shape.panel, lanes, lanes)
+            multiply_panels(
+                work, row_stop - row, column_stop - column, k_stop - k, b_panels, sums, shape, k > k_start
+            )
+        write_block(
+            c, c_layout, item // blocks, row, row_stop, column, column_stop, work, sums, shape.columns,
+            alpha, beta, bias,
+        )
+
+
+_multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors in (1, 2, 3))
+
+
+@jit
+def multiply_panels(work, rows, columns, depth, b_panels, sums, shape, accumulate):
+    """The block's sums (+)= every panel of a times every panel of b."""
+    lanes = shape.panel // NV
+    for j in range(0, columns, shape.panel):
+        vectors = min(NV, -(-(columns - j) // lanes))
+        b = b_panels + j * depth
+        for i in range(0, rows, MR):
+            a = i * depth
+            c = sums + i * shape.columns + j
+            if vectors == 3:
+                _multiply_3(work, a, b, depth, c, shape.columns, accumulate)
+            elif vectors == 2:
+                _multiply_2(work, a, b, depth, c, shape.columns, accumulate)
+            else:
+                _multiply_1(work, a, b, depth, c, shape.columns, accumulate)
+
+
+@jit
+def pack(source, layout, member, row, row_stop, k, k_stop, work, target, panel, unit, lanes):
+    """Rows of an operand into panels [panel, k, width] from ``target`` on.
+
+    A panel is ``panel`` rows wide; the last one so wide as its rows need, in units.
+    """
+    runs = np.empty((3, max(panel, k_stop - k)), np.int64)
+    starts = np.empty(lanes, np.int64)
+    if layout.inner_runs:
+        count = find_runs(layout.inner, k, k_stop, lanes, runs)
+    for first in range(row, row_stop, panel):
+        stop = min(first + panel, row_stop)
+        width = -(-(stop - first) // unit) * unit
+        if layout.inner_runs:
+            transpose_runs(source, layout, member, first, stop, runs[:, :count], starts, work, target, width)
+        else:
+            count = find_runs(layout.outer, first, stop, lanes, runs)
+            copy_runs(source, layout, member, k, k_stop, runs[:, :count], work, target, width)
+        target += width * (k_stop - k)
+
+
+@jit
+def find_runs(offsets, first, last, lanes, runs):
+    """Cut offsets[first:last] into runs of neighbours, at most ``lanes`` long: (place, offset, length) each."""
+    count = 0
+    i = first
+    while i < last:
+        length = 1
+        while length < lanes and i + length < last and offsets[i + length] == offsets[i] + length:
+            length += 1
+        runs[0, count] = i - first
+        runs[1, count] = offsets[i]
+        runs[2, count] = length
+        count += 1
+        i += length
+    return count
+
+
+@jit
+def copy_runs(source, layout, member, k, k_stop, runs, work, target, width):
+    """One panel whose rows are neighbours in memory: for each k, the runs along the panel.
+
+    A run is written as a whole vector; what follows it overwrites the surplus.
+    """
+    for depth in range(k, k_stop):
+        start = layout.starts[member] + layout.inner[depth]
+        for run in range(runs.shape[1]):
+            simd.copy_first(work, target + runs[0, run], source, start + runs[1, run], runs[2, run])
+        target += width
+
+
+@jit
+def transpose_runs(source, layout, member, first, last, runs, starts, work, target, width):
+    """One panel whose depth runs through memory: blocks of rows, transposed run by run."""
+    block = min(width, len(starts))
+    for row in range(0, width, block):
+        for r in range(block):
+            starts[r] = layout.starts[member] + layout.outer[min(first + row + r, last - 1)]
+        for run in range(runs.shape[1]):
+            place = target + row + runs[0, run] * width
+            if width == MR:
+                _transpose_tile(work, place, width, source, runs[1, run], starts, runs[2, run])
+            else:
+                _transpose_vectors(work, place, width, source, runs[1, run], starts, runs[2, run])
+
+
+_transpose_tile = simd.transposing_copy(MR)
+_transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
+
+
+@jit
+def write_block(c, layout, member, row, row_stop, column, column_stop, work, sums, stride, alpha, beta, bias):
+    """c = alpha sums + beta c + bias over the block; with beta 0 the old c is not read."""
+    columns = column_stop - column
+    runs = np.empty((3, columns), np.int64)
+    count = find_runs(layout.inner, column, column_stop, columns, runs)
+    for i in range(row, row_stop):
+        start = layout.starts[member] + layout.outer[i]
+        shift = bias[member * len(layout.outer) + i] if len(bias) else alpha * 0
+        for run in range(count):
+            first, length = start + runs[1, run], runs[2, run]
+            place = sums + (i - row) * stride + runs[0, run]
+            target, values = c[first : first + length], work[place : place + length]
+            if beta == 0:
+                for j in range(length):
+                    target[j] = alpha * values[j] + shift
+            else:
+                for j in range(length):
+                    target[j] = alpha * values[j] + shift + beta * target[j]
+
+
+@jit
+def add_parts(start, stop, partial, c, layout, alpha, beta, bias):
+    """c = alpha (sum of the parts) + beta c + bias, for the rows start to stop of all members."""
+    for i in range(start, stop):
+        origin = layout.starts[i // len(layout.outer)] + layout.outer[i % len(layout.outer)]
+        shift = bias[i] if len(bias) else alpha * 0
+        for j in range(len(layout.inner)):
+            total = partial[0, i, j]
+            for part in range(1, len(partial)):
+                total += partial[part, i, j]
+            place = origin + layout.inner[j]
+            c[place] = alpha * total + shift + (beta * c[place] if beta != 0 else 0)

@@ -1,0 +1,132 @@
+"""Convolution kernels against their defining sum, over random shapes."""
+
+import numpy as np
+import pytest
+
+from blobnet import config
+from blobnet.kernels import convolution
+from blobnet.kernels.geometry import Geometry, convolved
+from tests.naive import convolution as naive
+
+EDGES = {
+    "stride larger than the kernel": {"size": (11, 9), "kernel": (2, 1), "stride": (3, 4)},
+    "dilation meets a stride": {"size": (13, 12), "kernel": (3, 3), "stride": (2, 3), "dilation": (3, 2), "pad": (2, 1)},
+    "padding larger than the image": {"size": (2, 3), "kernel": (3, 2), "pad": (5, 4)},
+    "padding larger than the kernel": {"size": (5, 5), "kernel": (1, 1), "pad": (2, 3), "stride": (2, 2)},
+    "one pixel": {"size": (1, 1), "kernel": (1, 1)},
+    "one pixel, padded": {"size": (1, 1), "kernel": (3, 3), "pad": (1, 1)},
+    "no spatial axis": {"size": (), "kernel": ()},
+    "depthwise": {"channels": 5, "filters": 5, "group": 5, "size": (8, 7), "kernel": (3, 3), "pad": (1, 1)},
+    "depthwise, two filters a channel": {"channels": 3, "filters": 6, "group": 3, "size": (8, 7), "kernel": (3, 3), "stride": (2, 2)},
+    "many images of few pixels": {"images": 40, "size": (3, 3), "kernel": (2, 2), "channels": 3, "filters": 17},
+    "full blocks": {"images": 3, "channels": 70, "filters": 130, "size": (30, 31), "kernel": (3, 3), "pad": (1, 1)},
+    "long rows": {"channels": 1, "filters": 2, "size": (300,), "kernel": (7,), "stride": (2,)},
+    "winograd": {"images": 2, "channels": 32, "filters": 36, "size": (30, 29), "kernel": (3, 3), "pad": (1, 1)},
+}
+
+
+class Case:
+    """Random arrays for a convolution, and what must come of them."""
+
+    def __init__(
+        self, generator, size, kernel, stride=None, pad=None, dilation=None, images=2, channels=4, filters=6, group=1
+    ):
+        axes = len(size)
+        stride, pad, dilation = stride or (1,) * axes, pad or (0,) * axes, dilation or (1,) * axes
+        output = tuple(map(convolved, size, kernel, stride, pad, dilation))
+        self.geometry = Geometry(size, kernel, stride, pad, dilation, output)
+        self.group = group
+        self.x = generator.standard_normal((images, channels, *size))
+        self.w = generator.standard_normal((filters, channels // group, *kernel))
+        self.dy = generator.standard_normal((images, filters, *output))
+        self.bias = generator.standard_normal(filters)
+
+    def run(self, dtype=np.float32):
+        """y, dx and dw from the kernels."""
+        x, w, dy, bias = (array.astype(dtype) for array in (self.x, self.w, self.dy, self.bias))
+        y, dx, dw = np.full_like(dy, np.nan), np.full_like(x, np.nan), np.ones_like(w)
+        where = self.geometry, self.group
+        convolution.forward(_flat(x), _flat(w), _flat(y), *where, bias)
+        convolution.backward_data(_flat(dy), _flat(w), _flat(dx), *where)
+        convolution.backward_weights(_flat(x), _flat(dy), _flat(dw), *where)
+        return y, dx, dw
+
+    def expected(self):
+        where = self.geometry, self.group
+        bias = self.bias.reshape(-1, *[1] * len(self.geometry.kernel))
+        return (
+            naive.forward(self.x, self.w, *where) + bias,
+            naive.backward_data(self.dy, self.w, *where),
+            naive.backward_weights(self.x, self.dy, *where) + 1,
+        )
+
+
+def _flat(array):
+    return array.reshape(*array.shape[:2], -1)
+
+
+def _check(case, dtype=np.float32, tolerance=1e-5):
+    for got, expected in zip(case.run(dtype), case.expected(), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def _random_case(generator):
+    axes = int(generator.choice([1, 2, 2, 2, 2, 3]))
+    kernel, stride, dilation = (tuple(generator.integers(1, most, axes)) for most in (5, 5, 4))
+    pad = tuple(generator.integers(0, 6, axes))
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, pad, strict=True)]
+    size = tuple(int(least_size + generator.integers(0, 12)) for least_size in least)
+    group = int(generator.choice([1, 1, 2, 3]))
+    channels, filters = (group * int(generator.integers(1, 7)) for _ in range(2))
+    images = int(generator.integers(1, 5))
+    plain = [tuple(map(int, values)) for values in (kernel, stride, pad, dilation)]
+    return Case(generator, size, *plain, images, channels, filters, group)
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_edge_shapes(name):
+    case = Case(np.random.default_rng(1), **EDGES[name])
+    _check(case)
+    _check(case, np.float64, 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_shapes(seed):
+    generator = np.random.default_rng(seed)
+    for number in range(40):
+        _check(_random_case(generator), *((np.float64, 1e-12) if number % 4 == 0 else ()))
+
+
+def test_the_reference_path(monkeypatch):
+    monkeypatch.setenv("BLOBNET_KERNELS", "reference")
+    generator = np.random.default_rng(2)
+    for _ in range(40):
+        _check(_random_case(generator))
+
+
+@pytest.mark.parametrize("name", ["full blocks", "dilation meets a stride", "depthwise", "winograd"])
+def test_the_same_bits_on_any_number_of_threads(name):
+    case = Case(np.random.default_rng(3), **EDGES[name])
+    before = config.threads()
+    results = []
+    for threads in (1, 2, 4):
+        config.set_threads(threads)
+        results.append([array.tobytes() for array in case.run()])
+    config.set_threads(before)
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("name", EDGES)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("array", ["x", "w", "dy"])
+def test_infinity_and_nan_reach_what_the_sum_says(name, value, array):
+    """With one of the operands zero elsewhere, infinity times zero must give NaN, and only there."""
+    case = Case(np.random.default_rng(4), **EDGES[name])
+    zeroed = {"x": "w", "dy": "w", "w": "x"}[array]
+    getattr(case, zeroed).reshape(-1)[::2] = 0
+    getattr(case, array).reshape(-1)[getattr(case, array).size // 2] = value
+    with np.errstate(invalid="ignore"):
+        expected = case.expected()
+    for got, wanted in zip(case.run(), expected, strict=True):
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
+        np.testing.assert_array_equal(got[np.isinf(got)], wanted[np.isinf(wanted)])
