@@ -1,4 +1,4 @@
-# Made from blobnet.proto with sha256 60f798485179a695d2beb605b713bd827172d41676b632ef5ad2fc4fcd82ef33
+# Made from blobnet.proto with sha256 08cf5c92fd65737119c8aa3eeebec3c4a5be866505529a60bf63a2afa38bef5a
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
