@@ -145,9 +145,8 @@ def softplus(start, stop, x, y):
 
 
 @jit
-def softplus_gradient(start, stop, y, dy, dx):
-    """The derivative 1 / (1 + exp(-x)) is 1 - exp(-y)."""
-    y = y[start:stop]
+def softplus_gradient(start, stop, x, dy, dx):
+    x = x[start:stop]
     dy, dx = span(start, stop, dy, dx)
-    for i in range(y.size):
-        dx[i] = -dy[i] * math.expm1(-y[i])
+    for i in range(x.size):
+        dx[i] = dy[i] * sigmoid(x[i])

@@ -80,7 +80,7 @@ def power_gradient(start, stop, x, scale, shift, exponent, dy, dx):
 def _power(base, exponent):
     """base ^ exponent, with no call for the exponents that matter."""
     if exponent == 0:
-        return base.dtype.type(1)
+        return _ONE
     if exponent == 1:
         return base
     if exponent == 2:

@@ -148,10 +148,12 @@ class Swish(Neuron):
 
 @register("BNLL")
 class BNLL(Neuron):
-    """Binomial normal log likelihood: y = log(1 + exp(x)); dx = dy / (1 + exp(-x)), had as dy (1 - exp(-y))."""
+    """Binomial normal log likelihood: y = log(1 + exp(x)); dx = dy / (1 + exp(-x))."""
+
+    keeps_input = True
 
     def compute(self, x, y):
         elements.run(activation.softplus, x.size, x, y)
 
     def differentiate(self, x, y, dy, dx):
-        elements.run(activation.softplus_gradient, y.size, y, dy, dx)
+        elements.run(activation.softplus_gradient, x.size, x, dy, dx)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from blobnet.kernels import arithmetic, elements
+from blobnet.layers.base import Layer
 from blobnet.layers.neuron import Neuron
 from blobnet.layers.registry import register
 
@@ -132,8 +133,7 @@ class Threshold(Neuron):
     def compute(self, x, y):
         elements.run(arithmetic.threshold, x.size, x, self._level, y)
 
-    def differentiate(self, x, y, dy, dx):
-        self.fail("Threshold has no gradient: state propagate_down: false, so that none is asked for", "bottom")
+    backward = Layer.backward
 
 
 def log_of_base(layer: Neuron, base: float, field: str) -> float:

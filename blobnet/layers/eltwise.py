@@ -198,7 +198,7 @@ class Scale(ChannelWise):
     """
 
     field = "scale_param"
-    _input: np.ndarray | None = None
+    _kept = np.empty(0)
 
     def setup(self, bottom, top):
         scale = self.param.scale_param
@@ -220,14 +220,14 @@ class Scale(ChannelWise):
     def forward(self, bottom, top):
         x, y = bottom[0].data, top[0].data
         if top[0] is bottom[0]:
-            x = self._input = keep(x, self._input)
+            x = self._kept = keep(x, self._kept)
         factor = self.operand(bottom).data
         shift = self.blobs[-1].data if self.param.scale_param.bias_term else np.zeros_like(factor)
         self.apply(x, factor, shift, y)
 
     def backward(self, top, propagate_down, bottom):
         dy, in_place = top[0].diff, top[0] is bottom[0]
-        x = self._input if in_place else bottom[0].data
+        x = self._kept if in_place else bottom[0].data
         self.differentiate_operand(bottom, propagate_down, eltwise.row_products, x, dy)
         if self.param.scale_param.bias_term and self.param_propagate_down[-1]:
             self.blobs[-1].diff[...] += self.sums(eltwise.row_sums, dy, like=self.blobs[-1])

@@ -1,12 +1,13 @@
 """The ends of a net: Input, DummyData and Parameter, which have no bottoms, and Silence, which has no tops."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from blobnet import fillers
 from blobnet.blob import Blob
-from blobnet.layers.base import Layer
+from blobnet.layers.base import Arity, Layer
 from blobnet.layers.registry import register
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -15,7 +16,7 @@ class Source(Layer):
     """Base of layers without bottoms. Tops get their shapes in ``setup``, so that a caller may change them later."""
 
     bottoms = (0, 0)
-    tops = (1, None)
+    tops: ClassVar[Arity] = (1, None)
 
     def reshape(self, bottom, top):
         """The shapes stand since ``setup``."""
@@ -42,9 +43,6 @@ class Input(Source):
 
     def forward(self, bottom, top):
         """The caller has filled the tops."""
-
-    def backward(self, top, propagate_down, bottom):
-        """There are no bottoms."""
 
 
 @register("DummyData")
@@ -87,9 +85,6 @@ class DummyData(Source):
         for blob, filler in zip(top, self._fillers, strict=True):
             if filler.type != "constant":
                 fillers.fill(blob, filler, self.stream, self.param)
-
-    def backward(self, top, propagate_down, bottom):
-        """There are no bottoms."""
 
 
 _OLD_SHAPE = ("num", "channels", "height", "width")

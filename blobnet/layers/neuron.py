@@ -15,7 +15,7 @@ class Neuron(Layer):
 
     in_place = True
     keeps_input = False
-    _kept: np.ndarray | None = None
+    _kept = np.empty(0)
 
     def reshape(self, bottom, top):
         top[0].reshape_like(bottom[0])
@@ -55,9 +55,9 @@ class Neuron(Layer):
         return bottom[0].data.reshape(-1)
 
 
-def keep(x: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+def keep(x: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """A copy of x, in the array of an earlier copy where that has its shape."""
-    if kept is None or kept.shape != x.shape:
+    if kept.shape != x.shape:
         return x.copy()
     np.copyto(kept, x)
     return kept

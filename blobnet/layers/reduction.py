@@ -99,13 +99,6 @@ class ArgMax(Layer):
             chosen = found if argmax.out_max_val else found[:1]
             top[0].data[...] = np.stack(chosen, axis=1).reshape(top[0].shape)
 
-    def backward(self, top, propagate_down, bottom):
-        self.require(
-            not propagate_down[0],
-            "ArgMax has no gradient: state propagate_down: false, so that none is asked for",
-            "bottom",
-        )
-
 
 def largest(array: np.ndarray, count: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices and values of the largest elements along an axis, largest first, later before earlier equals."""

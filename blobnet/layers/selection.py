@@ -47,7 +47,7 @@ class Filter(Choosing):
         for blob, filtered in zip(items, top, strict=True):
             self.require(
                 blob.shape[:1] == selector.shape[:1],
-                f"a bottom and the selector must have equally many items; got {describe(blob)} and {describe(selector)}",
+                f"a bottom and the selector must have as many items; got {describe(blob)} and {describe(selector)}",
                 "bottom",
             )
             filtered.reshape_like(blob)
