@@ -8,7 +8,7 @@ _POLYNOMIAL = 0x82F63B78
 
 
 def _table() -> np.ndarray:
-    table = np.arange(256, dtype=np.uint32)
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = (table >> 1) ^ (table & 1) * np.uint32(_POLYNOMIAL)
     return table
