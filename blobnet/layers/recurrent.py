@@ -265,16 +265,8 @@ class LSTM(Recurrent):
 
     def step_backward(self, step: int, cont: np.ndarray, hidden_diff: np.ndarray) -> None:
         cell = self.states[1]
-        _cell_backward(
-            self.gates[step],
-            cont,
-            cell[step],
-            cell[step + 1],
-            hidden_diff,
-            self.cell_diff,
-            self.gates_diff[step],
-            self.cell_diff,
-        )
+        arrays = cont, cell[step], cell[step + 1], hidden_diff, self.cell_diff
+        _cell_backward(self.gates[step], *arrays, self.gates_diff[step])
 
 
 @register("RNN")
@@ -374,9 +366,8 @@ class LSTMUnit(Layer):
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.require(not propagate_down[2], f"no gradient flows into sequence markers, {describe(bottom[2])}")
         c_prev, cont, c = bottom[0].data[0], bottom[2].data[0], top[0].data[0]
-        c_diff, h_diff = (blob.diff[0] for blob in top)
-        gates_diff, c_prev_diff = np.empty_like(self.gates), np.empty_like(c)
-        _cell_backward(self.gates, cont, c_prev, c, h_diff, c_diff, gates_diff, c_prev_diff)
+        c_prev_diff, gates_diff = top[0].diff[0].copy(), np.empty_like(self.gates)
+        _cell_backward(self.gates, cont, c_prev, c, top[1].diff[0], c_prev_diff, gates_diff)
         for index, diff in enumerate((c_prev_diff, gates_diff)):
             if propagate_down[index]:
                 bottom[index].diff[0] = diff
@@ -389,8 +380,9 @@ def _cell_forward(gates, *arrays: np.ndarray) -> None:
     _over_streams(kernels.lstm_forward, _by_gate(gates), *arrays)
 
 
-def _cell_backward(gates, cont, c_prev, c, h_diff, c_diff, gates_diff, c_prev_diff) -> None:
-    arrays = cont, c_prev, c, h_diff, c_diff, _by_gate(gates_diff), c_prev_diff
+def _cell_backward(gates, cont, c_prev, c, h_diff, c_diff, gates_diff) -> None:
+    """``c_diff`` becomes the gradient of ``c_prev``."""
+    arrays = cont, c_prev, c, h_diff, c_diff, _by_gate(gates_diff)
     _over_streams(kernels.lstm_backward, _by_gate(gates), *arrays)
 
 

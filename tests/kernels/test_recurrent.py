@@ -28,13 +28,13 @@ def test_forward_is_the_formula(dtype, tolerance):
         np.testing.assert_allclose(h[n], expected_h, rtol=tolerance, atol=tolerance)
 
 
-def test_backward_is_the_derivative_and_may_write_over_the_gradient_of_c():
+def test_backward_is_the_derivative():
     gates, cont, c_prev = cell(np.float64)
     activated, c, h = forward(gates, cont, c_prev)
     random = np.random.default_rng(2)
     h_diff, c_diff = random.normal(size=h.shape), random.normal(size=c.shape)
-    gates_diff, c_prev_diff = np.empty_like(gates), c_diff.copy()
-    recurrent.lstm_backward(0, len(gates), activated, cont, c_prev, c, h_diff, c_prev_diff, gates_diff, c_prev_diff)
+    c_prev_diff, gates_diff = c_diff.copy(), np.empty_like(gates)
+    recurrent.lstm_backward(0, len(gates), activated, cont, c_prev, c, h_diff, c_prev_diff, gates_diff)
     for n in range(len(gates)):
 
         def objective(c_before, gate, n=n):
