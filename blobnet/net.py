@@ -125,9 +125,7 @@ class Net:
 
     def _top_blob(self, layer: Layer, index: int) -> Blob:
         param = layer.param
-        if index >= len(param.top):
-            return Blob(dtype=self.context.dtype, name="(automatic)")
-        name = param.top[index]
+        name = param.top[index] if index < len(param.top) else "(automatic)"
         if index < len(param.bottom) and name == param.bottom[index]:
             layer.require(
                 layer.in_place,
@@ -136,7 +134,9 @@ class Net:
             )
             return self.blobs[name]
         layer.require(
-            name not in self.blobs, f'top "{name}" is made by an earlier layer already; choose another name', "top"
+            name not in self.blobs or index >= len(param.top),
+            f'top "{name}" is made by an earlier layer already; choose another name',
+            "top",
         )
         blob = self.blobs[name] = Blob(dtype=self.context.dtype, name=name)
         return blob
@@ -282,7 +282,10 @@ class Net:
         blob.data[...] = array
 
     def forward_from_to(self, first: int, last: int) -> float:
-        """Run layers first to last; returns the sum of their weighted losses."""
+        """Run layers first to last; returns the loss: the sum of data times diff over all tops with a loss weight.
+
+        The diff of such a top is its loss weight, unless a caller has put something else there.
+        """
         loss = 0.0
         for index in range(first, last + 1):
             for hook in self.before_forward:
@@ -292,11 +295,9 @@ class Net:
                 self._reshape_layer(index)
             for blob in (*bottom, *top):
                 if 0 in blob.shape:
-                    layer.fail(
-                        f"{describe(blob)} is empty; every extent must be 1 or more"
-                    )
+                    layer.fail(f"{describe(blob)} is empty; every extent must be 1 or more")
             layer.forward(bottom, top)
-            loss += sum(weight * float(blob.data.sum()) for blob, weight in self._loss_tops[index])
+            loss += sum(float((blob.data * blob.diff).sum()) for blob, _ in self._loss_tops[index])
             for hook in self.after_forward:
                 hook(self, index)
         return loss
@@ -322,11 +323,13 @@ class Net:
             self._reshape_layer(index)
 
     def _reshape_layer(self, index: int) -> None:
-        bottom = self.bottoms[index]
-        self.layers[index].reshape(bottom, self.tops[index])
+        bottom, top = self.bottoms[index], self.tops[index]
+        shapes = [blob.shape for blob in top]
+        self.layers[index].reshape(bottom, top)
         self._seen_shapes[index] = [blob.shape for blob in bottom]
-        for blob, weight in self._loss_tops[index]:
-            blob.diff[...] = weight
+        if shapes != [blob.shape for blob in top]:
+            for blob, weight in self._loss_tops[index]:
+                blob.diff[...] = weight
 
     def clear_param_diffs(self) -> None:
         for blob in self.learnable_params:
