@@ -1,4 +1,4 @@
-"""Which fork of Caffe defines a field or enum value that BVLC Caffe does not have. For error messages only.
+"""Which fork of Caffe defines a field, enum value or layer type that BVLC Caffe does not have. For error messages.
 
 Where BVLC Caffe says the same in another way, ``REMEDIES`` has it.
 """
@@ -11,8 +11,10 @@ R_FCN = "R-FCN (daijifeng001/caffe-rfcn)"
 SEGNET = "SegNet (alexgkendall/caffe-segnet)"
 FCN = "FCN (longjon/caffe)"
 PSPNET = "PSPNet (hszhao/PSPNet)"
+JOLIBRAIN = "jolibrain/caffe"
 YJXIONG = "yjxiong/caffe"
 HAPPYNEAR = "happynear/caffe-windows"
+SENET = "SENet (hujie-frank/SENet)"
 SHUFFLENET = "ShuffleNet (farmingyard/ShuffleNet)"
 OPENCL = "the opencl branch of BVLC/caffe"
 PULL_3057 = "pull request 3057 of BVLC/caffe"
@@ -71,6 +73,21 @@ FIELDS = {
     },
     "ConvolutionParameter.Engine": {INTEL: "MKL2017 MKLDNN", OPENCL: "LIBDNN SPATIAL INTEL_SPATIAL"},
     "PoolingParameter": {PULL_3057: "ceil_mode"},
+    "LayerParameter.type": {
+        SSD: "AnnotatedData DetectionEvaluate DetectionOutput MultiBoxLoss Normalize Permute PriorBox VideoData",
+        FAST_RCNN: "ROIPooling SmoothL1Loss",
+        R_FCN: "PSROIPooling BoxAnnotatorOHEM SmoothL1LossOHEM SoftmaxWithLossOHEM",
+        SEGNET: "BN Upsample DenseImageData",
+        PSPNET: "BN Interp",
+        YJXIONG: "BN SyncBN SegData BatchReduction Gather Scatter",
+        SENET: "Axpy",
+        SHUFFLENET: "ShuffleChannel",
+        JOLIBRAIN: "ConvolutionDepthwise CtcLoss DiceCoefLoss SparseData SparseInnerProduct DenseImageData Interp "
+        "Upsample ReLU6 SeLu",
+        NVIDIA: "Axpy DetectNetTransformation L1Loss",
+        INTEL: "BoxData EvalDetection RegionLoss Reorg SpatialDropout MnActivation",
+        HAPPYNEAR: "CenterLoss FocalLoss TripletLoss MarginInnerProduct Flip ChannelScale",
+    },
     "V1LayerParameter.LayerType": {FCN: "CROP", SEGNET: "BN UPSAMPLE DENSE_IMAGE_DATA"},
 }
 
@@ -85,7 +102,7 @@ REMEDIES = {
 def hint(owner: str, name: str) -> str:
     """``; <fork> defines it, BVLC Caffe does not: <remedy>``, or an empty string for a name that is nobody's.
 
-    ``owner`` is the message, or the enum as ``ConvolutionParameter.Engine``.
+    ``owner`` is the message, the enum as ``ConvolutionParameter.Engine``, or ``LayerParameter.type``.
     """
     forks = [fork for fork, names in FIELDS.get(owner, {}).items() if name in names.split()]
     if not forks:

@@ -151,7 +151,7 @@ class _Parser:
         while self.next.kind == "name":
             field = fields.get(self.next.text)
             if field is None:
-                raise self.error(_unknown_field(descriptor.name, self.next.text, fields))
+                raise self.error(_unknown_field(descriptor.name, self.next, fields))
             self.read_field(message, field, path)
             _ = self.take(",") or self.take(";")
         for name in _required(descriptor):
@@ -319,9 +319,10 @@ def _printable(file: str) -> str:
     return file.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
-def _unknown_field(owner: str, name: str, fields: dict[str, _Field]) -> str:
+def _unknown_field(owner: str, token: Token, fields: dict[str, _Field]) -> str:
+    name = token.text
     hint = forks.hint(owner, name) or _elsewhere(name) or did_you_mean(name, fields)
-    return f'{owner} has no field "{name}"{hint}'
+    return f'{owner} has no field "{token}"{hint}'
 
 
 def _elsewhere(name: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from blobnet.errors import did_you_mean, error_at
+from blobnet.proto import forks
 
 if TYPE_CHECKING:
     from blobnet.context import Context
@@ -31,9 +32,10 @@ def layer_types() -> list[str]:
 
 
 def layer_class(param) -> type["Layer"]:
-    """The class of a LayerParameter's type. An unknown type is an error that lists the nearest."""
+    """The class of a LayerParameter's type. An unknown type is an error that names its fork or the nearest."""
     if param.type not in _classes:
-        hint = did_you_mean(param.type, _classes) or f"; known types: {', '.join(layer_types())}"
+        hint = forks.hint("LayerParameter.type", param.type) or did_you_mean(param.type, _classes)
+        hint = hint or f"; known types: {', '.join(layer_types())}"
         raise error_at(param, f'unknown layer type "{param.type}"{hint}', "type")
     return _classes[param.type]
 
