@@ -121,9 +121,8 @@ class _Parser:
         self.tokens = tokenize(text)
         self.advance()
 
-    def advance(self) -> Token:
-        token = self.next = next(self.tokens)
-        return token
+    def advance(self) -> None:
+        self.next = next(self.tokens)
 
     def take(self, mark: str) -> bool:
         if self.next.text != mark or self.next.kind != "mark":
@@ -153,7 +152,8 @@ class _Parser:
             if field is None:
                 raise self.error(_unknown_field(descriptor.name, self.next, fields))
             self.read_field(message, field, path)
-            _ = self.take(",") or self.take(";")
+            if not self.take(","):
+                self.take(";")
         for name in _required(descriptor):
             if not message.HasField(name):
                 raise self.error(f"{descriptor.name} needs the field {name}", line)

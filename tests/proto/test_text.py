@@ -193,8 +193,7 @@ def test_lines_of_nets_within_solvers_and_of_old_layers():
         ),
         (
             "name: 'a",
-            "net.prototxt:1: name is a string in quotes; "
-            "got a string whose closing quote is not on the same line",
+            "net.prototxt:1: name is a string in quotes; got a string whose closing quote is not on the same line",
         ),
         (
             "name: \udce9",
