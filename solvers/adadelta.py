@@ -19,4 +19,5 @@ class AdaDelta(Solver):
     history_count = 2
 
     def constants(self) -> Sequence[float]:
-        return [self.param.momentum, self.param.delta]
+        decay = self.param.momentum
+        return [decay, 1 - decay, self.param.delta]

@@ -26,8 +26,10 @@ class Adam(Solver):
             value = getattr(self.param, field)
             self.require(0 <= value < 1, f"{field} must be in [0, 1); got {value:g}", field)
 
-    def constants(self) -> Sequence[float]:
+    def step_size(self) -> float:
         count = self.iter + 1
-        momentum, momentum2 = self.param.momentum, self.param.momentum2
-        correction = math.sqrt(1 - momentum2**count) / (1 - momentum**count)
-        return [correction, momentum, momentum2, self.param.delta]
+        return self.lr * math.sqrt(1 - self.param.momentum2**count) / (1 - self.param.momentum**count)
+
+    def constants(self) -> Sequence[float]:
+        decay, decay2 = self.param.momentum, self.param.momentum2
+        return [decay, 1 - decay, decay2, 1 - decay2, self.param.delta]

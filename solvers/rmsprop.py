@@ -23,4 +23,5 @@ class RMSProp(AdaGrad):
         self.require(0 <= decay < 1, f"rms_decay must be in [0, 1); got {decay:g}", "rms_decay")
 
     def constants(self) -> Sequence[float]:
-        return [self.param.rms_decay, self.param.delta]
+        decay = self.param.rms_decay
+        return [decay, 1 - decay, self.param.delta]

@@ -92,6 +92,10 @@ class Solver:
             value = getattr(self.param, field)
             self.require(value >= 1, f"{field} must be 1 or more; got {value}", field)
 
+    def step_size(self) -> float:
+        """The rate that the kernel takes, before lr_mult."""
+        return self.lr
+
     def constants(self) -> Sequence[float]:
         """The scalars that the kernel takes after the rate."""
         raise NotImplementedError
@@ -195,7 +199,8 @@ class Solver:
 
     def _update_weights(self) -> None:
         scale = self._clip_factor() / self.param.iter_size
-        constants = self.constants()
+        step_size, constants = self.step_size(), self.constants()
+        multipliers = self.net.params_lr
         count = len(self.net.learnable_params)
         for index, blob in enumerate(self.net.learnable_params):
             arrays = [blob.data, blob.diff, *self.history[index::count]]
@@ -210,7 +215,7 @@ class Solver:
                     number(decay if self.param.regularization_type == "L2" else 0),
                     number(decay if self.param.regularization_type == "L1" else 0),
                 ),
-                number(self.lr * self.net.params_lr[index]),
+                number(step_size * multipliers[index]),
                 *map(number, constants),
                 grain=update.GRAIN,
             )

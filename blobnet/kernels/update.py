@@ -2,6 +2,9 @@
 
 A rule reads the summed gradient from ``diff``, scales and decays it, moves its history, writes the update into
 ``diff`` and subtracts it from ``data``. All arrays are flat and of one dtype, and so are the scalars.
+
+A running mean takes its two weights, ``decay`` and ``share`` = 1 - decay, as arguments: inside a loop fastmath turns
+(1 - decay) * x into x - decay * x, which loses digits where decay is near 1.
 """
 
 import math
@@ -45,12 +48,11 @@ def sgd(start, stop, data, diff, velocity, regularization, rate, momentum):
 @jit
 def nesterov(start, stop, data, diff, velocity, regularization, rate, momentum):
     data, diff, velocity = data[start:stop], diff[start:stop], velocity[start:stop]
-    one = data.dtype.type(1)
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
         before = velocity[i]
         velocity[i] = momentum * before + rate * gradient
-        diff[i] = (one + momentum) * velocity[i] - momentum * before
+        diff[i] = velocity[i] + momentum * (velocity[i] - before)
         data[i] -= diff[i]
 
 
@@ -65,38 +67,35 @@ def adagrad(start, stop, data, diff, squares, regularization, rate, delta):
 
 
 @jit
-def rmsprop(start, stop, data, diff, squares, regularization, rate, decay, delta):
+def rmsprop(start, stop, data, diff, squares, regularization, rate, decay, share, delta):
     data, diff, squares = data[start:stop], diff[start:stop], squares[start:stop]
-    one = data.dtype.type(1)
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
-        squares[i] = decay * squares[i] + (one - decay) * gradient * gradient
+        squares[i] = decay * squares[i] + share * gradient * gradient
         diff[i] = rate * gradient / (math.sqrt(squares[i]) + delta)
         data[i] -= diff[i]
 
 
 @jit
-def adadelta(start, stop, data, diff, squares, steps, regularization, rate, momentum, delta):
+def adadelta(start, stop, data, diff, squares, steps, regularization, rate, decay, share, delta):
     data, diff, squares, steps = data[start:stop], diff[start:stop], squares[start:stop], steps[start:stop]
-    one = data.dtype.type(1)
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
-        squares[i] = momentum * squares[i] + (one - momentum) * gradient * gradient
+        squares[i] = decay * squares[i] + share * gradient * gradient
         step = gradient * math.sqrt((steps[i] + delta) / (squares[i] + delta))
-        steps[i] = momentum * steps[i] + (one - momentum) * step * step
+        steps[i] = decay * steps[i] + share * step * step
         diff[i] = rate * step
         data[i] -= diff[i]
 
 
 @jit
-def adam(start, stop, data, diff, mean, squares, regularization, rate, correction, momentum, momentum2, delta):
+def adam(start, stop, data, diff, mean, squares, regularization, rate, decay, share, decay2, share2, delta):
     data, diff, mean, squares = data[start:stop], diff[start:stop], mean[start:stop], squares[start:stop]
-    one = data.dtype.type(1)
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
-        mean[i] = momentum * mean[i] + (one - momentum) * gradient
-        squares[i] = momentum2 * squares[i] + (one - momentum2) * gradient * gradient
-        diff[i] = rate * correction * mean[i] / (math.sqrt(squares[i]) + delta)
+        mean[i] = decay * mean[i] + share * gradient
+        squares[i] = decay2 * squares[i] + share2 * gradient * gradient
+        diff[i] = rate * mean[i] / (math.sqrt(squares[i]) + delta)
         data[i] -= diff[i]
 
 
