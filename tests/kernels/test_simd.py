@@ -1,0 +1,78 @@
+"""The vector operations, one by one."""
+
+import numpy as np
+import pytest
+
+from blobnet.kernels import simd
+from blobnet.kernels._jit import jit
+
+transpose_tile = simd.transposing_copy(simd.TILE_ROWS)
+transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
+DTYPES = pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float64)], ids=str)
+
+
+@jit(cache=False)
+def copy(target, i, source, j, count):
+    simd.copy_first(target, i, source, j, count)
+
+
+@jit(cache=False)
+def transpose(target, i, step, source, j, starts, count, whole):
+    if whole:
+        transpose_vectors(target, i, step, source, j, starts, count)
+    else:
+        transpose_tile(target, i, step, source, j, starts, count)
+
+
+@DTYPES
+def test_copy_writes_a_vector_of_the_first_elements_and_zeros(dtype):
+    lanes = simd.lanes(dtype)
+    source = np.arange(1, 3 * lanes, dtype=dtype)
+    for count in range(1, lanes + 1):
+        target = np.full(3 * lanes, -1, dtype)
+        copy(target, 2, source, 5, count)
+        np.testing.assert_array_equal(target[2 : 2 + count], source[5 : 5 + count])
+        assert (target[2 + count : 2 + lanes] == 0).all()
+        assert (target[:2] == -1).all()
+        assert (target[2 + lanes :] == -1).all()
+
+
+@DTYPES
+@pytest.mark.parametrize("whole", [False, True])
+def test_transposing_copy(dtype, whole):
+    lanes = simd.lanes(dtype)
+    rows = lanes if whole else min(lanes, simd.TILE_ROWS)
+    step = rows if rows < lanes else rows + 3
+    source = np.random.default_rng(0).standard_normal((rows, 3 * lanes)).astype(dtype)
+    starts = np.random.default_rng(1).permutation(rows) * source.shape[1]
+    for count in range(1, lanes + 1):
+        target = np.full(4 + lanes * step, -1, dtype)
+        transpose(target, 4, step, source, 3, starts, count, whole)
+        columns = target[4:].reshape(lanes, step)[:, :rows]
+        order = starts // source.shape[1]
+        np.testing.assert_array_equal(columns[:count], source[order, 3 : 3 + count].T)
+        assert (columns[count:] == 0).all()
+        assert (target[:4] == -1).all()
+
+
+@DTYPES
+@pytest.mark.parametrize("vectors", [1, 2, 3])
+def test_tile_product(dtype, vectors):
+    multiply = simd.tile_product(vectors)
+
+    @jit(cache=False)
+    def run(work, a, b, depth, c, stride, accumulate):
+        multiply(work, a, b, depth, c, stride, accumulate)
+
+    rows, columns, stride = simd.TILE_ROWS, vectors * simd.lanes(dtype), vectors * simd.lanes(dtype) + 5
+    for depth in (0, 1, 2, 33):
+        generator = np.random.default_rng(depth)
+        a, b = (generator.standard_normal((depth, extent)).astype(dtype) for extent in (rows, columns))
+        c = generator.standard_normal((rows, stride)).astype(dtype)
+        for accumulate in (False, True):
+            work = np.concatenate([a.reshape(-1), b.reshape(-1), c.reshape(-1)])
+            run(work, 0, a.size, depth, a.size + b.size, stride, accumulate)
+            expected = a.T @ b + (c[:, :columns] if accumulate else 0)
+            found = work[a.size + b.size :].reshape(rows, stride)
+            np.testing.assert_allclose(found[:, :columns], expected, atol=1e-5)
+            np.testing.assert_array_equal(found[:, columns:], c[:, columns:])
