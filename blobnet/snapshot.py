@@ -93,7 +93,13 @@ def read(path: str | Path) -> State:
     """Read a solverstate, recognised by its content."""
     with files.os_errors(path, "read"), open(path, "rb") as file:
         is_hdf5 = file.read(len(hdf5.SIGNATURE)) == hdf5.SIGNATURE
-    return _read_hdf5_state(path) if is_hdf5 else _read_binary_state(path)
+    try:
+        return _read_hdf5_state(path) if is_hdf5 else _read_binary_state(path)
+    except BlobnetError:
+        if _holds_weights(path):
+            text = "holds weights, not the state of a solver: give it as weights, or give the solverstate beside it"
+            raise BlobnetError(text, file=str(path)) from None
+        raise
 
 
 def find_model(state: State, path: Path) -> Path | None:
@@ -124,7 +130,7 @@ def _write_binary_state(path: Path, state: State) -> None:
 def _read_binary_state(path: str | Path) -> State:
     state = files.read_message(path, pb.SolverState())
     if not state.HasField("iter"):
-        raise BlobnetError(_no_state(path), file=str(path))
+        raise BlobnetError("is no solverstate: it does not say how many iterations were made", file=str(path))
     try:
         history = [blob_proto.to_array(proto) for proto in state.history]
     except BlobnetError as error:
@@ -146,8 +152,6 @@ def _write_hdf5_state(path: Path, state: State) -> None:
 
 def _read_hdf5_state(path: str | Path) -> State:
     with hdf5.Reader(path) as reader:
-        if "iter" not in reader:
-            raise BlobnetError(_no_state(path), file=str(path))
         history = [reader.array(f"history/{index}") for index in range(len(reader.names("history")))]
         learned_net = reader.text("learned_net") if "learned_net" in reader else ""
         resume = None
@@ -156,14 +160,11 @@ def _read_hdf5_state(path: str | Path) -> State:
         return State(reader.integer("iter"), learned_net, reader.integer("current_step"), history, resume)
 
 
-def _no_state(path: str | Path) -> str:
+def _holds_weights(path: str | Path) -> bool:
     try:
-        holds_weights = any(weights.read_weights(path).values())
+        return any(weights.read_weights(path).values())
     except BlobnetError:
-        holds_weights = False
-    if holds_weights:
-        return "holds weights, not the state of a solver: give it as weights, or give the .solverstate beside it"
-    return "is no solverstate: it does not say how many iterations were made"
+        return False
 
 
 def _to_json(resume: dict[str, Any] | None) -> str:

@@ -27,13 +27,14 @@ class LoadReport(NamedTuple):
 def copy_layers(layers: Sequence[Layer], source: Weights) -> LoadReport:
     """Copy weights into the layers of the same names.
 
-    source   path of a weights file, several joined by commas (later ones win), or {layer name: arrays}
+    source   path of a weights file, in a str several joined by commas (later ones win), or {layer name: arrays}
     Layers that only one side has are left alone. A layer of both sides must have as many blobs, of equal shapes;
     leading extents of 1 in the 4-D shapes of old files do not count.
     """
     if isinstance(source, Mapping):
         return _copy_arrays(layers, source, "the given weights")
-    reports = [_copy_arrays(layers, read_weights(path), path) for path in str(source).split(",")]
+    paths = source.split(",") if isinstance(source, str) else [source]
+    reports = [_copy_arrays(layers, read_weights(path), str(path)) for path in paths]
     return LoadReport(
         loaded=[name for report in reports for name in report.loaded],
         ignored=[name for report in reports for name in report.ignored],

@@ -1,6 +1,7 @@
 """What a solver tells the outside, and what it asks: logs, progress lines, signals and metrics are callbacks."""
 
 import enum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,8 @@ class Action(enum.Flag):
     STOP = enum.auto()
 
 
-class Output(NamedTuple):
+@dataclass(frozen=True)
+class Output:
     """One number that a net puts out: the index-th of all values of its output blobs, in their order."""
 
     name: str  # of the blob
@@ -38,8 +40,6 @@ class DisplayRecord(NamedTuple):
 
 class TestResult(NamedTuple):
     """Means over the test_iter batches of one test net."""
-
-    __test__ = False  # no test case, whatever pytest thinks of the name
 
     outputs: list[Output]
     loss: float | None  # the weighted sum of all losses; only with test_compute_loss

@@ -47,9 +47,10 @@ def log_backward(net: Net, index: int) -> None:
 
 
 def _log_norms(net: Net) -> None:
-    data = np.concatenate([blob.data.reshape(-1) for blob in net.learnable_params] or [[]])
-    diff = np.concatenate([blob.diff.reshape(-1) for blob in net.learnable_params] or [[]])
-    norms = (np.linalg.norm(values, order) for order in (1, 2) for values in (data, diff))
+    parts = [blob.data for blob in net.learnable_params], [blob.diff for blob in net.learnable_params]
+    sums = [sum(np.abs(array).sum() for array in part) for part in parts]
+    squares = [sum(np.square(array, dtype=np.float64).sum() for array in part) for part in parts]
+    norms = (*sums, *np.sqrt(squares))
     log.info("    [Backward] All net params (data, diff): L1 norm = (%.6g, %.6g); L2 norm = (%.6g, %.6g)", *norms)
 
 

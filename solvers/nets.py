@@ -45,7 +45,7 @@ def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
 
 
 def _build(
-    source: pb.NetParameter | str, phase: int, asked: pb.NetState, param: pb.SolverParameter, context: Context
+    source: pb.NetParameter | str, phase: pb.Phase, asked: pb.NetState, param: pb.SolverParameter, context: Context
 ) -> Net:
     folder = context.folder
     net_param = pb.NetParameter()
@@ -55,7 +55,8 @@ def _build(
         text.read(path, net_param)
     else:
         net_param.CopyFrom(source)
-    state = pb.NetState(phase=phase)
+    state = pb.NetState()
+    state.phase = phase
     state.MergeFrom(net_param.state)
     state.MergeFrom(asked)
     net = Net(

@@ -254,7 +254,7 @@ class Solver:
 
     def test_all(self) -> list[TestResult]:
         """Run every test net over its test_iter batches; fewer results when a callback asks to stop."""
-        results = []
+        results: list[TestResult] = []
         self._states_before_test = [net.state() for net in self.test_nets]
         for index, net in enumerate(self.test_nets):
             with debug.logged(net) if self.param.debug_info else contextlib.nullcontext():
@@ -262,7 +262,7 @@ class Solver:
             if result is None:
                 return results
             results.append(result)
-            self._tell("on_test", index, *result)
+            self._tell("on_test", index, result.outputs, result.loss)
         self._states_before_test = None
         return results
 

@@ -106,7 +106,7 @@ def test_test_all_gives_means_over_the_batches(tmp_path):
     solver.callbacks.append(events)
     [result] = solver.test_all()
     mean = (1 + 4 + 9) / 2 / 3
-    assert result == ([("loss", 0, pytest.approx(mean), 1.0)], pytest.approx(mean))
+    assert result == ([solvers.Output("loss", 0, pytest.approx(mean), 1.0)], pytest.approx(mean))
     assert events.tests == [result]
 
 
@@ -114,12 +114,9 @@ def test_outputs_are_numbered_over_all_their_values(tmp_path):
     net = NET.replace("include { phase: TEST }", 'include { phase: TEST stage: "never" }')
     solver = create(tmp_path, f"test_iter: 1 test_interval: 1 {QUIET}", net)
     [result] = solver.test_all()
-    assert [(output.name, output.index, output.loss_weight) for output in result.outputs[:3]] == [
-        ("ip", 0, 0.0),
-        ("ip", 1, 0.0),
-        ("ip", 2, 0.0),
-    ]
-    assert len(result.outputs) == 16 and result.outputs[-1][:2] == ("t", 15) and result.loss is None
+    numbered = [(output.name, output.index) for output in result.outputs]
+    assert numbered == [("ip", index) for index in range(8)] + [("t", index) for index in range(8, 16)]
+    assert result.loss is None and {output.loss_weight for output in result.outputs} == {0.0}
 
 
 def test_stop_after_an_iteration(tmp_path):
