@@ -63,7 +63,8 @@ def test_gradient(layer, in_place):
 
 
 @pytest.mark.parametrize(
-    "layer", ['type: "AbsVal"', 'type: "Clip" clip_param { min: -1 max: 0.5 }', 'type: "Power" power_param { power: -2 }']
+    "layer",
+    ['type: "AbsVal"', 'type: "Clip" clip_param { min: -1 max: 0.5 }', 'type: "Power" power_param { power: -2 }'],
 )
 def test_gradient_away_from_kinks(layer):
     values = np.array([-1.7, -1.2, -0.8, 0.9, 0.3, 1.1]).reshape(2, 3)

@@ -45,5 +45,7 @@ def test_a_resumed_layer_goes_on_with_the_next_mask():
 
 @pytest.mark.parametrize("ratio", [1, -0.5, 1.5])
 def test_the_ratio_must_leave_something(ratio):
-    with pytest.raises(BlobnetError, match=rf"net.prototxt:1: .*dropout_ratio must be at least 0 and below 1; got {ratio}"):
+    with pytest.raises(
+        BlobnetError, match=rf"net.prototxt:1: .*dropout_ratio must be at least 0 and below 1; got {ratio}"
+    ):
         Single(f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}', (2,))
