@@ -29,6 +29,9 @@ from blobnet.kernels.product import Layout
 # blocks on every thread, few enough for the frames to stay in the cache.
 PIXELS_AT_ONCE = 8192
 
+# Pixels of the input for each of the output from which w^T dy and col2im is the faster gradient of the input.
+SPREAD_RATIO = 1.5
+
 
 def forward(
     x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
@@ -63,6 +66,9 @@ def backward_data(
     if config.reference_kernels() or not all_finite(w.reshape(-1)):
         reference.backward_data(dy, w, dx, geometry, group, bias)
         return
+    if _spreads(geometry):
+        _spread(dy, w, dx, geometry, group, bias)
+        return
     frame, phases = patches.phases(geometry)
     turned = [_turned(w, group, phase.taps) for phase in phases]
     for part in _portions(dy, frame):
@@ -70,6 +76,35 @@ def backward_data(
         layouts = _phase_layouts(geometry, len(source), dx.shape[1], len(w), group)
         for filters, (weights, columns, inputs) in zip(turned, layouts, strict=True):
             product.multiply(filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias)
+
+
+def _spreads(geometry: Geometry) -> bool:
+    """Whether the gradient of the input is better made as Caffe does: w^T dy, then col2im.
+
+    The other way runs over all pixels of the input, which without padding may be far more than the output's.
+    """
+    outputs = int(np.prod(geometry.output))
+    return patches.patches(geometry).frame.identity and int(np.prod(geometry.input)) > SPREAD_RATIO * outputs
+
+
+def _spread(dy, w, dx, geometry, group, bias) -> None:
+    """dx = w^T dy, summed where the patches overlap."""
+    frame, taps, pixels = patches.patches(geometry)
+    c, o, t, p = dx.shape[1], len(w), len(taps), len(pixels)
+    images = max(1, PIXELS_AT_ONCE // p)
+    columns = np.empty((images, c, t, p), dx.dtype)
+    weights = product.matrix_layout(o // group, c // group * t, transposed=True, batch=group)
+    for first in range(0, len(dx), images):
+        portion = dx[first : first + images]
+        gradients = _planes(len(portion), o, group, p, np.zeros(1, np.int64), np.arange(p)).transposed()
+        spread = _planes(len(portion), c, group, t * p, np.arange(t) * p, np.arange(p))
+        product.multiply(w, weights, dy[first : first + images], gradients, columns, spread)
+        planes = portion.reshape(-1, portion.shape[2])
+        parallel_for(
+            patches.add_patches, len(planes), columns.reshape(-1, t, p), taps, pixels, geometry.output[-1], planes, grain=c
+        )
+        if bias is not None:
+            portion += bias[:, None]
 
 
 def backward_bias(dy: np.ndarray, db: np.ndarray) -> None:
@@ -120,7 +155,9 @@ def _planes(images: int, channels: int, group: int, size: int, taps: np.ndarray,
 def _turned(w: np.ndarray, group: int, taps: np.ndarray) -> np.ndarray:
     """The filters as backward data reads them: w [O, C / G, taps] as [G, C / G, O / G, some taps]."""
     filters = w.reshape(group, len(w) // group, *w.shape[1:])
-    return np.ascontiguousarray(filters[..., taps].transpose(0, 2, 1, 3))
+    turned = np.empty((group, w.shape[1], len(w) // group, len(taps)), w.dtype)
+    parallel_for(turn_filters, turned.shape[1], filters, taps, turned, grain=16)
+    return turned
 
 
 @jit
@@ -130,6 +167,16 @@ def all_finite(values):
     for i in range(len(values)):
         nothing += values[i] * 0
     return nothing == 0
+
+
+@jit
+def turn_filters(start, stop, w, taps, turned):
+    """turned[g, c, o, t] = w[g, o, c, taps[t]] for the channels start to stop."""
+    for g in range(turned.shape[0]):
+        for c in range(start, stop):
+            for o in range(turned.shape[2]):
+                for t in range(turned.shape[3]):
+                    turned[g, c, o, t] = w[g, o, c, taps[t]]
 
 
 @jit

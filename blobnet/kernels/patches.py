@@ -201,3 +201,20 @@ def fill_frames(start, stop, planes, frame, frames):
                 for q in range(first, last):
                     target[q] = row[position]
                     position += frame.step
+
+
+@jit
+def add_patches(start, stop, columns, taps, pixels, row_length, planes):
+    """planes[i, taps[t] + pixels[p]] = sum of columns[i, t, p], for the planes start to stop: col2im.
+
+    ``pixels`` come in rows of neighbours, each ``row_length`` long.
+    """
+    for plane in range(start, stop):
+        planes[plane] = 0
+        for t in range(len(taps)):
+            for p in range(0, len(pixels), row_length):
+                place = taps[t] + pixels[p]
+                target = planes[plane, place : place + row_length]
+                source = columns[plane, t, p : p + row_length]
+                for q in range(row_length):
+                    target[q] += source[q]
