@@ -157,7 +157,7 @@ def _window_sum(values, a, response, column, total):
             total[b + distance] += column[b]
 
 
-@jit
+@jit(fastmath=False)  # an estimated 1 / sqrt would make NaN of infinity
 def _inverse_power(x, beta, y):
     """y = x^-beta. The usual beta 0.75 is two square roots."""
     if beta == 0.75:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from blobnet.blob import Blob
+from blobnet.errors import BlobnetError
 from blobnet.io import blob_proto, files
 from blobnet.kernels import elements, softmax
 from blobnet.kernels import loss as kernels
@@ -50,8 +51,8 @@ class Loss(Layer):
         for index, (blob, wanted) in enumerate(zip(bottom, propagate_down, strict=True)):
             self.require(
                 not wanted or self.has_backward(index),
-                f"{describe(blob)} holds targets, which get no gradient; "
-                "take it from a layer that nothing learnable precedes, or set propagate_down: false for it",
+                f"{describe(blob)} gets no gradient from this loss, which takes it as given; "
+                "make it where nothing learns, or set propagate_down: false for it",
             )
             if wanted:
                 self.gradient(bottom, index, float(top[0].diff))
@@ -94,14 +95,12 @@ class SoftmaxLoss(NormalizedLoss):
     """Base of losses of scores that a softmax makes probabilities first; they are a second top if there is one."""
 
     tops = (1, 2)
+    axis_message: ClassVar[str]  # the message whose ``axis`` is that of the classes
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().setup(bottom, top)
-        field = self.axis_field
-        message, name = field.split(".")
-        self.class_axis = self.axis(bottom[0], getattr(getattr(self.param, message), name), field)
-
-    axis_field: ClassVar[str]
+        axis = getattr(self.param, self.axis_message).axis
+        self.class_axis = self.axis(bottom[0], axis, f"{self.axis_message}.axis")
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
@@ -135,7 +134,7 @@ class SoftmaxWithLoss(SoftmaxLoss):
     Source: Caffe, softmax_loss_layer.cpp.
     """
 
-    axis_field = "softmax_param.axis"
+    axis_message = "softmax_param"
 
     def value(self, bottom: Sequence[Blob]) -> float:
         losses = np.empty(len(self.probability))
@@ -165,7 +164,7 @@ class InfogainLoss(SoftmaxLoss):
     """
 
     bottoms = (2, 3)
-    axis_field = "infogain_loss_param.axis"
+    axis_message = "infogain_loss_param"
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().setup(bottom, top)
@@ -176,8 +175,13 @@ class InfogainLoss(SoftmaxLoss):
                 "the matrix is missing: name its file as infogain_loss_param.source, or give it as a third bottom",
                 "infogain_loss_param",
             )
-            stored = files.read_message(self.context.find(source), pb.BlobProto())
-            self.infogain = blob_proto.to_array(stored).astype(self.dtype)
+            self.infogain = self._read(source).astype(self.dtype)
+
+    def _read(self, source: str) -> np.ndarray:
+        try:
+            return blob_proto.to_array(files.read_message(self.context.find(source), pb.BlobProto()))
+        except BlobnetError as error:
+            self.fail(f"the matrix cannot be had: {error}", "infogain_loss_param.source")
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)
@@ -398,9 +402,9 @@ class ContrastiveLoss(Loss):
         distance = squared if legacy else np.sqrt(squared)
         push = 1 if legacy else (margin - distance) / (distance + 1e-4)
         slope = np.where(self._alike(bottom), 1, np.where(margin - distance > 0, -push, 0))
-        slope *= (weight if index == 0 else -weight) / len(squared)
+        scale = slope * (weight if index == 0 else -weight) / len(squared)
         dx = _rows(bottom[index].diff)
-        np.multiply(self._difference(bottom), slope[:, None].astype(self.dtype), out=dx)
+        np.multiply(self._difference(bottom), scale[:, None].astype(self.dtype), out=dx)
 
     def _settings(self) -> tuple[float, bool]:
         param = self.param.contrastive_loss_param

@@ -20,6 +20,9 @@ class _Normalization(Layer):
     """
 
     in_place = True
+    rows: int
+    mean: np.ndarray
+    factor: np.ndarray
 
     def _row_moments(self, x: np.ndarray, bottom: Blob, top: Blob) -> tuple[np.ndarray, np.ndarray]:
         """Means and sums of squared distances of the rows. The input is kept for the backward pass."""

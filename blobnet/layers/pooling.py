@@ -157,8 +157,8 @@ class Pooling(Layer):
             _for_planes(kernels.sample_forward, x, self.window, self.stream.key(), y, self.mask)
         else:
             _for_planes(kernels.weighted_forward, x, self.window, y)
-        if len(top) == 2:
-            top[1].data[...] = self.mask.reshape(top[1].shape)
+        if len(top) == 2 and self.mask is not None:
+            _planes(top[1].data)[...] = self.mask
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:

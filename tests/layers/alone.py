@@ -1,0 +1,42 @@
+"""One layer by itself, fed and read directly."""
+
+import numpy as np
+
+from blobnet.blob import Blob
+from blobnet.context import Context
+from blobnet.layers import registry
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+
+
+class Alone:
+    """A layer built from its text around the values of its bottoms. ``in_place``: bottom 0 is top 0."""
+
+    def __init__(self, prototxt, *bottoms, tops=1, phase=pb.TEST, dtype=np.float32, seed=1, in_place=False):
+        param = text.parse(prototxt, pb.NetParameter(), "net.prototxt").layer[0]
+        self.layer = registry.create_layer(param, Context(phase, np.dtype(dtype), seed))
+        self.bottoms = [Blob(np.shape(value), dtype, f"bottom{i}") for i, value in enumerate(bottoms)]
+        self.tops = [Blob((), dtype, f"top{i}") for i in range(tops)]
+        if in_place:
+            self.tops[0] = self.bottoms[0]
+        self.layer.setup(self.bottoms, self.tops)
+        self.reshape(*bottoms)
+
+    def reshape(self, *bottoms):
+        """Feed other values, of other shapes if need be."""
+        for blob, value in zip(self.bottoms, bottoms, strict=True):
+            blob.reshape(*np.shape(value))
+            blob.data[...] = value
+        self.layer.reshape(self.bottoms, self.tops)
+
+    def forward(self):
+        """The values of the tops, copied."""
+        self.layer.forward(self.bottoms, self.tops)
+        return [top.data.copy() for top in self.tops]
+
+    def backward(self, top_diff, wanted=(0,)):
+        """The gradients of the wanted bottoms for that of top 0, copied."""
+        self.tops[0].diff[...] = top_diff
+        propagate_down = [index in wanted for index in range(len(self.bottoms))]
+        self.layer.backward(self.tops, propagate_down, self.bottoms)
+        return [self.bottoms[index].diff.copy() for index in wanted]
