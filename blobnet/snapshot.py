@@ -52,8 +52,8 @@ def prefix(param: pb.SolverParameter, context: Context) -> Path | None:
     return context.find(str(Path(named).parent)) / Path(named).name
 
 
-def paths(prefix: Path, iteration: int, hdf5: bool) -> Paths:
-    ending = ".h5" if hdf5 else ""
+def paths(prefix: Path, iteration: int, as_hdf5: bool) -> Paths:
+    ending = ".h5" if as_hdf5 else ""
     stem = f"{prefix.name}_iter_{iteration}"
     return Paths(prefix.with_name(f"{stem}.caffemodel{ending}"), prefix.with_name(f"{stem}.solverstate{ending}"))
 
@@ -66,15 +66,14 @@ def prepare(prefix: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
-def write(paths: Paths, net: Net, state: State, hdf5: bool, diff: bool) -> None:
+def write(paths: Paths, net: Net, state: State, as_hdf5: bool, diff: bool) -> None:
     """Write both files and let them take their places together, the model first: the state names it."""
     prepare(paths.state)
     with files.atomic_write(paths.state) as temporary:
-        if hdf5:
-            _write_hdf5_state(temporary, state)
+        temporary.write_bytes(_hdf5_content(state) if as_hdf5 else _binary_content(state, paths.state))
+        if as_hdf5:
             write_hdf5_weights(paths.model, net, diff)
         else:
-            _write_binary_state(temporary, state)
             weights.write_caffemodel(paths.model, net.to_proto(write_diff=diff))
 
 
@@ -116,7 +115,7 @@ def same_shape(found: Sequence[int], own: Sequence[int]) -> bool:
     return legacy or tuple(found) == tuple(own)
 
 
-def _write_binary_state(path: Path, state: State) -> None:
+def _binary_content(state: State, path: Path) -> bytes:
     message = pb.SolverState(
         iter=state.iteration,
         learned_net=state.learned_net,
@@ -124,7 +123,7 @@ def _write_binary_state(path: Path, state: State) -> None:
         history=[blob_proto.from_array(array) for array in state.history],
         resume=_to_json(state.resume),
     )
-    files.write_message(path, message)
+    return files.message_content(message, path)
 
 
 def _read_binary_state(path: str | Path) -> State:
@@ -139,8 +138,8 @@ def _read_binary_state(path: str | Path) -> State:
     return State(state.iter, state.learned_net, state.current_step, history, resume)
 
 
-def _write_hdf5_state(path: Path, state: State) -> None:
-    with hdf5.writer(path) as file:
+def _hdf5_content(state: State) -> bytes:
+    with hdf5.in_memory() as file:
         file.create_dataset("iter", data=np.array([state.iteration], np.int32))
         file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
         hdf5.write_text(file, "learned_net", state.learned_net)
@@ -148,6 +147,7 @@ def _write_hdf5_state(path: Path, state: State) -> None:
         for index, array in enumerate(state.history):
             group.create_dataset(str(index), data=array)
         file.create_dataset("resume", data=np.frombuffer(_to_json(state.resume).encode(), np.uint8))
+        return hdf5.image(file)
 
 
 def _read_hdf5_state(path: str | Path) -> State:

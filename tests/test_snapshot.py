@@ -1,5 +1,7 @@
+import contextlib
 import json
 import logging
+import resource
 from pathlib import Path
 
 import h5py
@@ -129,25 +131,34 @@ def test_a_prefix_in_a_place_that_is_no_folder(tmp_path, monkeypatch):
         create(tmp_path, 'snapshot_prefix: "file/net"').solve()
 
 
-@pytest.mark.parametrize("failing", ["write_caffemodel", "state"])
-def test_a_failed_write_leaves_the_last_snapshot_whole(failing, tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_leaves_the_last_snapshot_whole(form, tmp_path, monkeypatch):
+    """A limit on the size of files stands for the end of the disk."""
     monkeypatch.chdir(tmp_path)
-    solver = create(tmp_path, 'snapshot_prefix: "s"')
+    net = NET.replace("dim: 4 dim: 3", "dim: 4 dim: 300")
+    solver = create(tmp_path, f"snapshot_diff: true snapshot_prefix: 's' {FORMATS[form]}", net)
     paths = solver.snapshot()
     before = [path.read_bytes() for path in paths]
-    solver.net.params["ip"][0].data[...] = 7
+    solver.step(1)
+    solver.iter = 0
+    for size, failing in ((1000, paths.state), (len(before[0]) - 1, paths.model)):
+        with largest_file(size), pytest.raises(BlobnetError) as caught:
+            solver.snapshot()
+        assert str(caught.value) == f"{failing}: cannot write: File too large"
+        assert [path.read_bytes() for path in paths] == before
+        assert list(tmp_path.glob(".*")) == []
+    solver.snapshot()
+    assert [path.read_bytes() for path in paths] != before
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
 
-    if failing == "state":
-        monkeypatch.setattr(snapshot, "_write_binary_state", full)
-    else:
-        monkeypatch.setattr(weights, "write_caffemodel", full)
-    with pytest.raises(BlobnetError, match="s_iter_0.*No space left on device"):
-        solver.snapshot()
-    assert [path.read_bytes() for path in paths] == before
-    assert sorted(tmp_path.glob(".*")) == []
+@contextlib.contextmanager
+def largest_file(size):
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 def test_a_pair_may_move_together(tmp_path, monkeypatch):

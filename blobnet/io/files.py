@@ -57,13 +57,19 @@ def parse_message(data: bytes, message: Any, place: str) -> None:
 
 def write_message(path: str | os.PathLike, message: Any) -> None:
     """Write a message in binary form, atomically."""
+    content = message_content(message, path)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def message_content(message: Any, path: str | os.PathLike) -> bytes:
+    """The binary form of a message; ``path`` names the file it is for in an error."""
     if message.ByteSize() > MESSAGE_LIMIT:
         raise BlobnetError(
             f"cannot write {message.ByteSize()} bytes: a binary protobuf file holds at most 2 GiB; use HDF5",
             file=str(path),
         )
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        file.write(message.SerializeToString())
+    return message.SerializeToString()
 
 
 @contextlib.contextmanager

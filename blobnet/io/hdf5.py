@@ -6,6 +6,7 @@ over a thousand times the size of the file (deflate cannot pack tighter).
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -120,10 +121,26 @@ class Reader:
 @contextlib.contextmanager
 def writer(path: str | os.PathLike) -> Iterator[Any]:
     """An ``h5py.File`` to write into; it takes the place of ``path`` when the block ends without an error."""
+    with _errors(path, "write"), in_memory() as file:
+        yield file
+        content = image(file)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[Any]:
+    """An ``h5py.File`` in memory: on a full disk libhdf5 would bring the process down when it closes a file."""
     import h5py
 
-    with atomic_write(path) as temporary, _errors(path, "write"), h5py.File(temporary, "w") as file:
+    with h5py.File(secrets.token_hex(8), "w", driver="core", backing_store=False) as file:
         yield file
+
+
+def image(file: Any) -> bytes:
+    """What the file would hold on the disk."""
+    file.flush()
+    return file.id.get_file_image()
 
 
 def append_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray], *, begin: bool) -> None:
