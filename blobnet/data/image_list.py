@@ -1,6 +1,7 @@
 """List files of images (``name label`` a line) and their batches, for the ImageData layer."""
 
 import os
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -33,11 +34,10 @@ def read_list(path: str | os.PathLike) -> list[Entry]:
 
 def _entry(line: str, number: int, path: str | os.PathLike) -> Entry:
     name, _, label = line.rpartition(" ")
-    try:
-        return Entry(name.rstrip(), int(label), number)
-    except ValueError as error:
+    if not name or not re.fullmatch(r"[+-]?[0-9]+", label):
         text = f'a line must be an image and a whole number, parted by a blank; got "{line}"'
-        raise BlobnetError(text, file=str(path), line=number) from error
+        raise BlobnetError(text, file=str(path), line=number)
+    return Entry(name.rstrip(), int(label), number)
 
 
 class ImageLoader:
