@@ -4,8 +4,32 @@ Flat arrays, but for the scaling: there x is [rows, P], and row r belongs to ent
 In place, an output is None (see ``elements``).
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+
+from blobnet.kernels import elements
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import span
+
+
+def add_up(inputs: Sequence[np.ndarray], coefficients: Sequence[np.number], y: np.ndarray) -> None:
+    """y = the sum of all inputs, each times its coefficient."""
+    if len(inputs) == 1:
+        elements.run(multiple, y.size, inputs[0], coefficients[0], y)
+        return
+    first, second, *others = inputs
+    elements.run(weighted_sum, y.size, first, coefficients[0], second, coefficients[1], y)
+    for x, coefficient in zip(others, coefficients[2:], strict=True):
+        elements.run(weighted_sum, y.size, y, y.dtype.type(1), x, coefficient, None)
+
+
+@jit
+def multiple(start, stop, x, a, y):
+    """a x."""
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        y[i] = a * x[i]
 
 
 @jit

@@ -109,8 +109,6 @@ class Clip(Neuron):
 
     def setup(self, bottom, top):
         clip = self.param.clip_param
-        given = self.param.HasField("clip_param")
-        self.require(not given or clip.IsInitialized(), "clip_param needs both min and max", "clip_param")
         self.require(
             clip.min <= clip.max, f"min must not exceed max; got min {clip.min:g}, max {clip.max:g}", "clip_param"
         )

@@ -64,13 +64,10 @@ class Eltwise(Layer):
                 gradient(self, index, inputs, y, dy, blob.diff.reshape(-1))
 
     def _sum(self, inputs, y):
-        first, second, *others = inputs
-        elements.run(eltwise.weighted_sum, y.size, first, self._coeff[0], second, self._coeff[1], y)
-        for x, coeff in zip(others, self._coeff[2:], strict=True):
-            elements.run(eltwise.weighted_sum, y.size, y, self.dtype.type(1), x, coeff, None)
+        eltwise.add_up(inputs, self._coeff, y)
 
     def _sum_gradient(self, index, inputs, y, dy, dx):
-        np.multiply(dy, self._coeff[index], out=dx)
+        elements.run(eltwise.multiple, dx.size, dy, self._coeff[index], dx)
 
     def _product(self, inputs, y):
         first, second, *others = inputs
@@ -146,22 +143,33 @@ class ChannelWise(Layer):
 
     def apply(self, x: np.ndarray, factor: np.ndarray, shift: np.ndarray, y: np.ndarray | None) -> None:
         """y = factor x + shift; y None: in place."""
-        y = None if y is None else y.reshape(self._rows)
-        elements.run_rows(eltwise.scale, *self._rows, x.reshape(self._rows), factor.reshape(-1), shift.reshape(-1), y)
+        factor, shift = factor.reshape(-1), shift.reshape(-1)
+        if self._rows[1] == 1:
+            y = x if y is None else y
+            table = y.reshape(-1, factor.size)
+            np.multiply(x.reshape(table.shape), factor, out=table)
+            table += shift
+        else:
+            y = None if y is None else y.reshape(self._rows)
+            elements.run_rows(eltwise.scale, *self._rows, x.reshape(self._rows), factor, shift, y)
 
-    def sums(self, kernel, *arrays: np.ndarray, like: Blob) -> np.ndarray:
-        """What the kernel sums up in each row, added up for each entry of an operand."""
-        sums = np.empty(self._rows[0])
-        elements.run_rows(kernel, *self._rows, *(array.reshape(self._rows) for array in arrays), sums)
-        return sums.reshape(-1, like.count).sum(axis=0).reshape(like.shape)
+    def sum_products(self, *arrays: np.ndarray, like: Blob) -> np.ndarray:
+        """For each entry of an operand: the sum, over all that shares it, of one array or of the product of two."""
+        if self._rows[1] == 1:
+            sums = arrays[0] if len(arrays) == 1 else np.multiply(*arrays)
+        else:
+            sums = np.empty(self._rows[0])
+            kernel = eltwise.row_sums if len(arrays) == 1 else eltwise.row_products
+            elements.run_rows(kernel, *self._rows, *(array.reshape(self._rows) for array in arrays), sums)
+        return sums.reshape(-1, like.count).sum(axis=0, dtype=np.float64).reshape(like.shape)
 
-    def differentiate_operand(self, bottom, propagate_down, kernel, *arrays: np.ndarray) -> None:
+    def differentiate_operand(self, bottom, propagate_down, *arrays: np.ndarray) -> None:
         """Overwrite the diff of a second bottom, or add to that of a learned operand, where it is wanted."""
         operand = self.operand(bottom)
         if len(bottom) == 2 and propagate_down[1]:
-            operand.diff[...] = self.sums(kernel, *arrays, like=operand)
+            operand.diff[...] = self.sum_products(*arrays, like=operand)
         elif len(bottom) == 1 and self.param_propagate_down[0]:
-            operand.diff[...] += self.sums(kernel, *arrays, like=operand)
+            operand.diff[...] += self.sum_products(*arrays, like=operand)
 
 
 @register("Bias")
@@ -182,7 +190,7 @@ class Bias(ChannelWise):
         self.apply(bottom[0].data, np.ones_like(bias), bias, None if top[0] is bottom[0] else top[0].data)
 
     def backward(self, top, propagate_down, bottom):
-        self.differentiate_operand(bottom, propagate_down, eltwise.row_sums, top[0].diff)
+        self.differentiate_operand(bottom, propagate_down, top[0].diff)
         if propagate_down[0] and top[0] is not bottom[0]:
             np.copyto(bottom[0].diff, top[0].diff)
 
@@ -228,9 +236,9 @@ class Scale(ChannelWise):
     def backward(self, top, propagate_down, bottom):
         dy, in_place = top[0].diff, top[0] is bottom[0]
         x = self._kept if in_place else bottom[0].data
-        self.differentiate_operand(bottom, propagate_down, eltwise.row_products, x, dy)
+        self.differentiate_operand(bottom, propagate_down, x, dy)
         if self.param.scale_param.bias_term and self.param_propagate_down[-1]:
-            self.blobs[-1].diff[...] += self.sums(eltwise.row_sums, dy, like=self.blobs[-1])
+            self.blobs[-1].diff[...] += self.sum_products(dy, like=self.blobs[-1])
         if propagate_down[0]:
             factor = self.operand(bottom).data
             self.apply(dy, factor, np.zeros_like(factor), None if in_place else bottom[0].diff)

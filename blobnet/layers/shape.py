@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from blobnet.blob import Blob
+from blobnet.kernels import eltwise
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import register
 
@@ -123,10 +124,8 @@ class Split(Layer):
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            first, *others = top
-            np.copyto(bottom[0].diff, first.diff)
-            for blob in others:
-                bottom[0].diff[...] += blob.diff
+            diffs = [blob.diff.reshape(-1) for blob in top]
+            eltwise.add_up(diffs, [self.dtype.type(1)] * len(diffs), bottom[0].diff.reshape(-1))
 
 
 class AlongAxis(Layer):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from blobnet import BlobnetError
-from blobnet.testing import check_gradient
+from blobnet.testing import check_gradient, net_from_text
 from tests.single import Single
 
 RANDOM = np.random.default_rng(13)
@@ -25,6 +25,18 @@ def test_filter_passes_the_chosen_items_of_every_bottom(selector):
             np.testing.assert_array_equal(
                 blob.diff, 3 * mask.reshape(4, *[1] * (blob.num_axes - 1)) * np.ones(blob.shape)
             )
+
+
+def test_what_follows_a_filter_takes_its_shape_in_every_pass():
+    net = net_from_text("""
+        layer { name: "in" type: "Input" top: "x" top: "s"
+                input_param { shape { dim: 4 dim: 2 } shape { dim: 4 } } }
+        layer { name: "filter" type: "Filter" bottom: "x" bottom: "s" top: "y" }
+        layer { name: "sum" type: "Reduction" bottom: "y" top: "z" reduction_param { axis: 1 } }
+    """)
+    for selector in ([1, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1]):
+        [sums] = net.forward(x=np.arange(8).reshape(4, 2), s=np.array(selector)).values()
+        np.testing.assert_array_equal(sums, np.array([1, 5, 9, 13])[np.flatnonzero(selector)])
 
 
 def test_filter_gradient():
