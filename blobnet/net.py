@@ -28,6 +28,24 @@ from blobnet.trained import LoadReport, Weights
 Hook = Callable[["Net", int], None]
 
 
+class _WeightedTop:
+    """A top with a loss weight: its diff holds the weight from the start, and again when its shape has changed."""
+
+    def __init__(self, blob: Blob, weight: float):
+        self.blob = blob
+        self.weight = weight
+        self._fill()
+
+    def _fill(self) -> None:
+        self.blob.diff[...] = self.weight
+        self._filled_shape = self.blob.shape
+
+    def loss(self) -> float:
+        if self.blob.shape != self._filled_shape:
+            self._fill()
+        return float((self.blob.data * self.blob.diff).sum())
+
+
 class Net:
     """A network built for one state (phase, level, stages).
 
@@ -76,7 +94,7 @@ class Net:
         self.blobs: dict[str, Blob] = {}
         self.inputs: list[str] = []
         self.loss_weights: dict[str, float] = {}
-        self._loss_tops: list[list[tuple[Blob, float]]] = []
+        self._losses: list[list[_WeightedTop]] = []
         self._seen_shapes: list[list[tuple[int, ...]]] = []
         self.before_forward: list[Hook] = []
         self.after_forward: list[Hook] = []
@@ -119,7 +137,7 @@ class Net:
         self.bottoms.append(bottom)
         self.tops.append(top)
         self._seen_shapes.append([blob.shape for blob in bottom])
-        self._loss_tops.append(self._weigh_losses(layer, top))
+        self._losses.append(self._weigh_losses(layer, top))
         if layer.type == "Input":
             self.inputs.extend(param.top)
 
@@ -141,8 +159,7 @@ class Net:
         blob = self.blobs[name] = Blob(dtype=self.context.dtype, name=name)
         return blob
 
-    def _weigh_losses(self, layer: Layer, top: Sequence[Blob]) -> list[tuple[Blob, float]]:
-        """The tops with a loss weight; their diffs start out as that weight."""
+    def _weigh_losses(self, layer: Layer, top: Sequence[Blob]) -> list["_WeightedTop"]:
         stated = layer.param.loss_weight
         if stated:
             layer.require(
@@ -152,10 +169,8 @@ class Net:
             )
         elif layer.loss:
             stated.extend([1.0] + [0.0] * (len(top) - 1))
-        weighted = [(blob, weight) for blob, weight in zip(top, stated, strict=False) if weight]
-        for blob, weight in weighted:
-            blob.diff[...] = weight
-            self.loss_weights[blob.name] = weight
+        weighted = [_WeightedTop(blob, weight) for blob, weight in zip(top, stated, strict=False) if weight]
+        self.loss_weights.update((loss.blob.name, loss.weight) for loss in weighted)
         return weighted
 
     def _share_params(self) -> None:
@@ -183,7 +198,7 @@ class Net:
 
     def _plan_backward(self) -> None:
         facts = []
-        for layer, bottom, top, losses in zip(self.layers, self.bottoms, self.tops, self._loss_tops, strict=True):
+        for layer, bottom, top, losses in zip(self.layers, self.bottoms, self.tops, self._losses, strict=True):
             rates = [sharing.param_spec(layer.param, position).lr_mult for position in range(len(layer.blobs))]
             layer.param_propagate_down[:] = [self.param.force_backward or rate != 0 for rate in rates]
             facts.append(
@@ -192,7 +207,7 @@ class Net:
                     tops=[blob.name for blob in top],
                     propagate_down=layer.param.propagate_down,
                     learns=any(rate != 0 for rate in rates),
-                    is_loss=[any(blob is loss for loss, _ in losses) for blob in top],
+                    is_loss=[any(blob is loss.blob for loss in losses) for blob in top],
                     can_backward=[layer.has_backward(index) for index in range(len(bottom))],
                 )
             )
@@ -238,7 +253,9 @@ class Net:
         """Feed the inputs in order, run forward, and return copies of the outputs (alone when there is one)."""
         if len(arrays) != len(self.inputs):
             raise BlobnetError(f"the net has {len(self.inputs)} inputs {self.inputs}; got {len(arrays)} arrays")
-        self.forward(**dict(zip(self.inputs, arrays, strict=True)))
+        for name, array in zip(self.inputs, arrays, strict=True):
+            self.set_input(name, array)
+        self.forward()
         outputs = [self.blobs[name].data.copy() for name in self.outputs]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -297,7 +314,7 @@ class Net:
                 if 0 in blob.shape:
                     layer.fail(f"{describe(blob)} is empty; every extent must be 1 or more")
             layer.forward(bottom, top)
-            loss += sum(float((blob.data * blob.diff).sum()) for blob, _ in self._loss_tops[index])
+            loss += sum(weighted.loss() for weighted in self._losses[index])
             for hook in self.after_forward:
                 hook(self, index)
         return loss
@@ -323,13 +340,9 @@ class Net:
             self._reshape_layer(index)
 
     def _reshape_layer(self, index: int) -> None:
-        bottom, top = self.bottoms[index], self.tops[index]
-        shapes = [blob.shape for blob in top]
-        self.layers[index].reshape(bottom, top)
+        bottom = self.bottoms[index]
+        self.layers[index].reshape(bottom, self.tops[index])
         self._seen_shapes[index] = [blob.shape for blob in bottom]
-        if shapes != [blob.shape for blob in top]:
-            for blob, weight in self._loss_tops[index]:
-                blob.diff[...] = weight
 
     def clear_param_diffs(self) -> None:
         for blob in self.learnable_params:
@@ -344,7 +357,8 @@ class Net:
 
     def copy_trained_layers_from(self, source: Weights) -> LoadReport:
         """Copy weights into the layers of the same name; see ``trained.copy_layers``."""
-        return trained.copy_layers(self.layers, source)
+        sharers = {self._param_blob(use) for learnable in self.learnables for use in learnable.sharers}
+        return trained.copy_layers(self.layers, source, sharers)
 
     def share_trained_layers_with(self, other: "Net") -> None:
         """Use the learnable blobs of the other net's layers of the same names, instead of own ones."""
