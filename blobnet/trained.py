@@ -1,12 +1,13 @@
 """Trained weights into the layers of a net, by layer name: copied from files or arrays, or shared with another net."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from blobnet.blob import Blob
 from blobnet.io.weights import read_weights
 from blobnet.layers.base import Layer
 
@@ -24,17 +25,18 @@ class LoadReport(NamedTuple):
     missing: list[str]  # learnable in the net, not in the file
 
 
-def copy_layers(layers: Sequence[Layer], source: Weights) -> LoadReport:
+def copy_layers(layers: Sequence[Layer], source: Weights, sharers: Collection[Blob] = ()) -> LoadReport:
     """Copy weights into the layers of the same names.
 
     source   path of a weights file, in a str several joined by commas (later ones win), or {layer name: arrays}
+    sharers  blobs that a file may leave out, since they share another layer's
     Layers that only one side has are left alone. A layer of both sides must have as many blobs, of equal shapes;
     leading extents of 1 in the 4-D shapes of old files do not count.
     """
     if isinstance(source, Mapping):
-        return _copy_arrays(layers, source, "the given weights")
+        return _copy_arrays(layers, source, sharers, "the given weights")
     paths = source.split(",") if isinstance(source, str) else [source]
-    reports = [_copy_arrays(layers, read_weights(path), str(path)) for path in paths]
+    reports = [_copy_arrays(layers, read_weights(path), sharers, str(path)) for path in paths]
     return LoadReport(
         loaded=[name for report in reports for name in report.loaded],
         ignored=[name for report in reports for name in report.ignored],
@@ -57,11 +59,11 @@ def share_layers(layers: Sequence[Layer], others: Sequence[Layer]) -> None:
                 blob.share_data(owner)
 
 
-def _copy_arrays(layers: Sequence[Layer], source: Arrays, origin: str) -> LoadReport:
+def _copy_arrays(layers: Sequence[Layer], source: Arrays, sharers: Collection[Blob], origin: str) -> LoadReport:
     named = {layer.name: layer for layer in reversed(layers)}
     for name in source:
         if name in named:
-            _copy_blobs(named[name], source[name], origin)
+            _copy_blobs(named[name], source[name], sharers, origin)
         else:
             log.info("%s: layer %s is not in the net and was ignored", origin, name)
     return LoadReport(
@@ -71,14 +73,19 @@ def _copy_arrays(layers: Sequence[Layer], source: Arrays, origin: str) -> LoadRe
     )
 
 
-def _copy_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], origin: str) -> None:
+def _copy_blobs(
+    layer: Layer, arrays: Sequence[np.ndarray | None], sharers: Collection[Blob], origin: str
+) -> None:
+    given = [*arrays, *[None] * (len(layer.blobs) - len(arrays))]
     layer.require(
-        len(arrays) == len(layer.blobs),
-        f"{origin} holds {len(arrays)} blobs for this layer, which has {len(layer.blobs)}",
+        len(given) == len(layer.blobs)
+        and all(array is not None or blob in sharers for blob, array in zip(layer.blobs, given, strict=True)),
+        f"{origin} holds {sum(array is not None for array in arrays)} blobs for this layer, "
+        f"which has {len(layer.blobs)}",
     )
-    for index, (blob, array) in enumerate(zip(layer.blobs, arrays, strict=True)):
+    for index, (blob, array) in enumerate(zip(layer.blobs, given, strict=True)):
         if array is None:
-            continue  # stands with the layer that owns the shared blob
+            continue
         padded = (1,) * (4 - blob.num_axes) + blob.shape
         layer.require(
             array.shape in (blob.shape, padded),

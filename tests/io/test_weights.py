@@ -5,6 +5,7 @@ import pytest
 from blobnet import BlobnetError
 from blobnet.io import blob_proto, files, weights
 from blobnet.proto import blobnet_pb2 as pb
+from blobnet.testing import net_from_text
 from tests.recorded import ROOT
 
 
@@ -99,3 +100,31 @@ def test_an_hdf5_file_of_another_kind_is_an_error(tmp_path):
         file["images"] = [1.0]
     with pytest.raises(BlobnetError, match='"data/" is missing'):
         weights.read_weights(tmp_path / "net")
+
+
+SHARING = """layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "y" param { name: "w" } param { name: "b" }
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "b" type: "InnerProduct" bottom: "y" top: "z" param { name: "w" } param { %s }
+  inner_product_param { num_output: 3 bias_filler { type: "uniform" } } }"""
+
+
+def test_a_net_that_shares_parameters_comes_back_from_hdf5(tmp_path):
+    for last, kept in (('name: "b"', [None, None]), ("", [None, 1])):
+        net = net_from_text(SHARING % last, seed=1)
+        own, other = ([blob.data.copy() for blob in net.params[name]] for name in "ab")
+        blobs = [None if kept[index] is None else blob for index, blob in enumerate(other)]
+        weights.write_hdf5(tmp_path / "net.h5", [("in", []), ("a", own), ("b", blobs)])
+        copy = net_from_text(SHARING % last, seed=2)
+        copy.copy_trained_layers_from(tmp_path / "net.h5")
+        for name, expected in (("a", own), ("b", other)):
+            for blob, values in zip(copy.params[name], expected, strict=True):
+                np.testing.assert_array_equal(blob.data, values)
+
+
+def test_a_blob_that_is_missing_and_not_shared_is_an_error(tmp_path):
+    net = net_from_text(SHARING % "")
+    own = [blob.data for blob in net.params["a"]]
+    weights.write_hdf5(tmp_path / "net.h5", [("a", own), ("b", [])])
+    with pytest.raises(BlobnetError, match="net.h5 holds 0 blobs for this layer, which has 2"):
+        net.copy_trained_layers_from(tmp_path / "net.h5")
