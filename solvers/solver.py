@@ -197,32 +197,34 @@ class Solver:
     def _set_learning_rate(self) -> None:
         self.lr, self.current_step = lr_policies.learning_rate(self.param, self.iter, self.current_step)
 
+    @np.errstate(over="ignore")
     def _update_weights(self) -> None:
         scale = self._clip_factor() / self.param.iter_size
         step_size, constants = self.step_size(), self.constants()
-        multipliers = self.net.params_lr
-        count = len(self.net.learnable_params)
-        for index, blob in enumerate(self.net.learnable_params):
-            arrays = [blob.data, blob.diff, *self.history[index::count]]
-            decay = self._decay(index)
+        kind = self.param.regularization_type
+        params = self.net.learnable_params
+        for index, (blob, lr_mult, decay) in enumerate(zip(params, self.net.params_lr, self._decays(), strict=True)):
             number = blob.dtype.type
+            arrays = [blob.data, blob.diff, *self.history[index :: len(params)]]
+            regularization = update.Regularization(
+                scale=number(scale),
+                l2=number(decay if kind == "L2" else 0),
+                l1=number(decay if kind == "L1" else 0),
+            )
             parallel_for(
                 type(self).kernel,
                 blob.count,
                 *(array.reshape(-1) for array in arrays),
-                update.Regularization(
-                    number(scale),
-                    number(decay if self.param.regularization_type == "L2" else 0),
-                    number(decay if self.param.regularization_type == "L1" else 0),
-                ),
-                number(step_size * multipliers[index]),
+                regularization,
+                number(step_size * lr_mult),
                 *map(number, constants),
                 grain=update.GRAIN,
             )
         self.iter += 1
 
-    def _decay(self, index: int) -> float:
-        return self.param.weight_decay * self.net.params_weight_decay[index]
+    def _decays(self) -> list[float]:
+        """The weight decay of each learnable blob."""
+        return [self.param.weight_decay * decay_mult for decay_mult in self.net.params_weight_decay]
 
     def _clip_factor(self) -> float:
         """What brings the norm of all gradients, summed over iter_size, down to clip_gradients (Caffe's order)."""
@@ -243,9 +245,8 @@ class Solver:
 
     def _check_regularization(self) -> None:
         kind = self.param.regularization_type
-        decays = any(self._decay(index) for index in range(len(self.net.learnable_params)))
         self.require(
-            kind in ("L1", "L2") or not decays,
+            kind in ("L1", "L2") or not any(self._decays()),
             f'regularization_type must be L1 or L2; got "{kind}"',
             "regularization_type",
         )

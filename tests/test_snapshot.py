@@ -45,6 +45,41 @@ def test_a_resumed_training_goes_on_to_the_bit(kind, form, tmp_path, monkeypatch
     assert everything(solver, straight) == everything(resumed, halves)
 
 
+SOURCES = {
+    "Data": """data_param { source: "lmdb_raw" backend: LMDB batch_size: 3 }
+               transform_param { mirror: true crop_size: 7 scale: 0.01 }""",
+    "ImageData": """image_data_param { source: "list.txt" root_folder: "images/" batch_size: 3 shuffle: true }
+                    transform_param { scale: 0.01 }""",
+    "HDF5Data": 'hdf5_data_param { source: "h5_list.txt" batch_size: 3 shuffle: true }',
+}
+LSTM = """
+layer { name: "flat" type: "Reshape" bottom: "%s" top: "flat" reshape_param { shape { dim: 3 dim: 1 dim: -1 } } }
+layer { name: "go" type: "DummyData" top: "go" dummy_data_param { data_filler { value: 1 } shape { dim: 3 dim: 1 } } }
+layer { name: "lstm" type: "LSTM" bottom: "flat" bottom: "go" top: "h"
+  recurrent_param { num_output: 2 weight_filler { type: "uniform" min: -0.1 max: 0.1 } } }
+layer { name: "loss" type: "Reduction" bottom: "h" top: "loss" loss_weight: 1 }
+"""
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_data_go_on_at_the_next_record(kind, tmp_path, monkeypatch):
+    """Order, crops and mirrors too, whatever the seed of the resumed net; and the state of a recurrent layer."""
+    monkeypatch.chdir(ROOT / "files")
+    top = h5_top() if kind == "HDF5Data" else "data"
+    net = f'layer {{ name: "in" type: "{kind}" top: "{top}" {SOURCES[kind]} }} {LSTM % top}'
+    fields = "max_iter: 9 base_lr: 0.001 display: 1 snapshot: 4 snapshot_after_train: false"
+    straight, resumed = Events(), Events()
+    create(tmp_path, f"{fields} random_seed: 1", net, callbacks=[straight]).solve()
+    create(tmp_path, f"{fields} random_seed: 2", net, callbacks=[resumed]).solve(straight.snapshots[0])
+    losses, again = ([record.loss for record in events.records] for events in (straight, resumed))
+    assert losses[4:] == again and len(set(losses)) == len(losses)
+
+
+def h5_top() -> str:
+    with h5py.File("h5_0.h5") as file:
+        return next(name for name in file if file[name].ndim > 1)
+
+
 def test_a_snapshot_asked_for_during_a_test_resumes_before_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     straight, resumed = Events([Action.NONE, Action.SNAPSHOT]), Events()
