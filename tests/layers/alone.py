@@ -29,14 +29,22 @@ class Alone:
             blob.data[...] = value
         self.layer.reshape(self.bottoms, self.tops)
 
-    def forward(self):
-        """The values of the tops, copied."""
+    def forward(self, *bottoms):
+        """The values of the tops, copied; for other values of the bottoms where they are given."""
+        if bottoms:
+            self.reshape(*bottoms)
         self.layer.forward(self.bottoms, self.tops)
         return [top.data.copy() for top in self.tops]
 
-    def backward(self, top_diff, wanted=(0,)):
-        """The gradients of the wanted bottoms for that of top 0, copied."""
-        self.tops[0].diff[...] = top_diff
+    def backward(self, *top_diffs, wanted=(0,)):
+        """The gradients of the wanted bottoms for those of the first tops, copied."""
+        for top, diff in zip(self.tops, top_diffs, strict=False):
+            top.diff[...] = diff
         propagate_down = [index in wanted for index in range(len(self.bottoms))]
         self.layer.backward(self.tops, propagate_down, self.bottoms)
         return [self.bottoms[index].diff.copy() for index in wanted]
+
+
+def around_zeros(fields, *shapes, dtype=np.float64, **options):
+    """The layer of some fields around bottoms of some shapes."""
+    return Alone(f'layer {{ name: "l" {fields} }}', *(np.zeros(shape) for shape in shapes), dtype=dtype, **options)

@@ -3,7 +3,7 @@ import pytest
 
 from blobnet import BlobnetError
 from blobnet.testing import check_gradient
-from tests.single import Single
+from tests.layers.alone import around_zeros
 
 RANDOM = np.random.default_rng(7)
 SHAPE = (2, 3, 4, 5)
@@ -53,10 +53,10 @@ CASES = {  # layer text: (f, f')
 @pytest.mark.parametrize("layer", CASES)
 def test_value_and_gradient_are_the_closed_form(layer, dtype, tolerance, in_place):
     function, derivative = CASES[layer]
-    single = Single(layer, SHAPE, dtype=dtype, in_place=in_place)
-    [y] = single.forward(X)
+    alone = around_zeros(layer, SHAPE, dtype=dtype, in_place=in_place)
+    [y] = alone.forward(X)
     np.testing.assert_allclose(y, function(X), rtol=tolerance, atol=tolerance)
-    [dx] = single.backward(DY)
+    [dx] = alone.backward(DY)
     np.testing.assert_allclose(dx, DY * derivative(X), rtol=5 * tolerance, atol=5 * tolerance)
 
 
@@ -68,9 +68,9 @@ def test_gradient(layer, in_place):
 
 
 def test_relu_at_0_takes_the_negative_slope():
-    single = Single('type: "ReLU" relu_param { negative_slope: 0.25 }', (3,))
-    single.forward([-1, 0, 1])
-    np.testing.assert_array_equal(single.backward([1, 1, 1]), [[0.25, 0.25, 1]])
+    alone = around_zeros('type: "ReLU" relu_param { negative_slope: 0.25 }', (3,))
+    alone.forward([-1, 0, 1])
+    np.testing.assert_array_equal(alone.backward([1, 1, 1]), [[0.25, 0.25, 1]])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -85,42 +85,42 @@ def test_infinity_and_nan(dtype):
         'type: "BNLL"': [0, np.inf, np.nan],
     }
     for layer, y in expected.items():
-        np.testing.assert_array_equal(Single(layer, (3,), dtype=dtype).forward(x)[0], y, err_msg=layer)
+        np.testing.assert_array_equal(around_zeros(layer, (3,), dtype=dtype).forward(x)[0], y, err_msg=layer)
 
 
 def test_bnll_does_not_overflow():
-    single = Single('type: "BNLL"', (2,), dtype=np.float32)
-    np.testing.assert_array_equal(single.forward([1000, -1000]), [[1000, 0]])
-    np.testing.assert_array_equal(single.backward([1, 1]), [[1, 0]])
+    alone = around_zeros('type: "BNLL"', (2,), dtype=np.float32)
+    np.testing.assert_array_equal(alone.forward([1000, -1000]), [[1000, 0]])
+    np.testing.assert_array_equal(alone.backward([1, 1]), [[1, 0]])
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 5), (1, 3, 2, 2, 2)])
 def test_prelu_has_a_slope_for_each_channel_of_any_blob(shape):
     x = RANDOM.normal(size=shape)
-    single = Single('type: "PReLU"', shape)
-    slope = single.layer.blobs[0]
+    alone = around_zeros('type: "PReLU"', shape)
+    slope = alone.layer.blobs[0]
     slope.data[...] = [0.1, 0.2, 0.3]
     slopes = slope.data.reshape(3, *[1] * (len(shape) - 2))
-    np.testing.assert_allclose(single.forward(x)[0], np.where(x > 0, x, slopes * x))
+    np.testing.assert_allclose(alone.forward(x)[0], np.where(x > 0, x, slopes * x))
     slope.diff[...] = 5
     dy = RANDOM.normal(size=shape)
-    single.backward(dy)
+    alone.backward(dy)
     others = tuple(axis for axis in range(len(shape)) if axis != 1)
     np.testing.assert_allclose(slope.diff, 5 + np.where(x > 0, 0, x * dy).sum(others))
 
 
 def test_prelu_follows_the_batch():
-    single = Single('type: "PReLU"', (2, 3))
+    alone = around_zeros('type: "PReLU"', (2, 3))
     x = RANDOM.normal(size=(5, 3))
-    np.testing.assert_allclose(single.forward(x)[0], np.where(x > 0, x, 0.25 * x))
+    np.testing.assert_allclose(alone.forward(x)[0], np.where(x > 0, x, 0.25 * x))
 
 
 def test_prelu_needs_two_axes():
     with pytest.raises(BlobnetError, match=r'layer "l" \(PReLU\): .*two axes.*"bottom0" \(6\)'):
-        Single('type: "PReLU"', (6,))
+        around_zeros('type: "PReLU"', (6,))
 
 
 def test_prelu_keeps_its_channels():
-    single = Single('type: "PReLU"', (2, 3))
+    alone = around_zeros('type: "PReLU"', (2, 3))
     with pytest.raises(BlobnetError, match=r"made for 3 channels.*2 x 4"):
-        single.forward(np.zeros((2, 4)))
+        alone.forward(np.zeros((2, 4)))

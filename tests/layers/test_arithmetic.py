@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from blobnet import BlobnetError
-from blobnet.testing import check_gradient
-from tests.single import Single
+from blobnet.testing import check_gradient, net_from_text
+from tests.layers.alone import around_zeros
 
 RANDOM = np.random.default_rng(8)
 SHAPE = (2, 3, 4, 5)
@@ -48,10 +48,10 @@ CASES = {  # layer text: (f, f')
 @pytest.mark.parametrize("layer", CASES)
 def test_value_and_gradient_are_the_closed_form(layer, dtype, tolerance, in_place):
     function, derivative = CASES[layer]
-    single = Single(layer, SHAPE, dtype=dtype, in_place=in_place)
-    [y] = single.forward(X)
+    alone = around_zeros(layer, SHAPE, dtype=dtype, in_place=in_place)
+    [y] = alone.forward(X)
     np.testing.assert_allclose(y, function(X), rtol=tolerance, atol=tolerance)
-    [dx] = single.backward(DY)
+    [dx] = alone.backward(DY)
     np.testing.assert_allclose(dx, DY * derivative(X), rtol=5 * tolerance, atol=5 * tolerance)
 
 
@@ -72,52 +72,52 @@ def test_gradient_away_from_kinks(layer):
 
 
 def test_absolute_value_at_0_has_the_gradient_0():
-    single = Single('type: "AbsVal"', (4,))
-    np.testing.assert_array_equal(single.forward([-2, 0, 3, np.nan]), [[2, 0, 3, np.nan]])
-    np.testing.assert_array_equal(single.backward([1, 1, 1, 1]), [[-1, 0, 1, 0]])
+    alone = around_zeros('type: "AbsVal"', (4,))
+    np.testing.assert_array_equal(alone.forward([-2, 0, 3, np.nan]), [[2, 0, 3, np.nan]])
+    np.testing.assert_array_equal(alone.backward([1, 1, 1, 1]), [[-1, 0, 1, 0]])
 
 
 def test_the_gradient_of_a_power_at_0_is_the_limit():
     for exponent, slope in ((3, 0), (1.5, 0), (0.5, np.inf)):
-        single = Single(f'type: "Power" power_param {{ power: {exponent} }}', (1,))
-        single.forward([0])
-        np.testing.assert_array_equal(single.backward([1]), [[slope]])
+        alone = around_zeros(f'type: "Power" power_param {{ power: {exponent} }}', (1,))
+        alone.forward([0])
+        np.testing.assert_array_equal(alone.backward([1]), [[slope]])
 
 
 def test_a_constant_power_does_not_see_its_input():
-    single = Single('type: "Power" power_param { power: 0 }', (3,))
-    np.testing.assert_array_equal(single.forward([np.nan, np.inf, 0]), [[1, 1, 1]])
-    np.testing.assert_array_equal(single.backward([1, 1, 1]), [[0, 0, 0]])
+    alone = around_zeros('type: "Power" power_param { power: 0 }', (3,))
+    np.testing.assert_array_equal(alone.forward([np.nan, np.inf, 0]), [[1, 1, 1]])
+    np.testing.assert_array_equal(alone.backward([1, 1, 1]), [[0, 0, 0]])
 
 
 def test_overflow_is_infinity():
-    single = Single('type: "Exp" exp_param { scale: 2 }', (2,), dtype=np.float32)
-    np.testing.assert_array_equal(single.forward([100, -100]), [[np.inf, 0]])
-    [y] = Single('type: "Exp" exp_param { base: 10 shift: 1000 }', (1,)).forward([1])
+    alone = around_zeros('type: "Exp" exp_param { scale: 2 }', (2,), dtype=np.float32)
+    np.testing.assert_array_equal(alone.forward([100, -100]), [[np.inf, 0]])
+    [y] = around_zeros('type: "Exp" exp_param { base: 10 shift: 1000 }', (1,)).forward([1])
     assert y == np.inf
-    [y] = Single('type: "Power" power_param { power: -1 scale: 0 }', (1,)).forward([1])
+    [y] = around_zeros('type: "Power" power_param { power: -1 scale: 0 }', (1,)).forward([1])
     assert y == np.inf
 
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_clip_passes_gradients_within_its_bounds_and_in_place_all(in_place):
-    single = Single('type: "Clip" clip_param { min: -1 max: 0.5 }', (6,), in_place=in_place)
+    alone = around_zeros('type: "Clip" clip_param { min: -1 max: 0.5 }', (6,), in_place=in_place)
     x = [-2, -1, 0.25, 0.5, 3, np.nan]
-    np.testing.assert_array_equal(single.forward(x), [[-1, -1, 0.25, 0.5, 0.5, np.nan]])
-    [dx] = single.backward(np.arange(1, 7))
+    np.testing.assert_array_equal(alone.forward(x), [[-1, -1, 0.25, 0.5, 0.5, np.nan]])
+    [dx] = alone.backward(np.arange(1, 7))
     np.testing.assert_array_equal(dx[:5], [1, 2, 3, 4, 5] if in_place else [0, 2, 3, 4, 0])
 
 
 def test_clip_without_bounds_gives_0():
-    np.testing.assert_array_equal(Single('type: "Clip"', (2,)).forward([-1, 1]), [[0, 0]])
+    np.testing.assert_array_equal(around_zeros('type: "Clip"', (2,)).forward([-1, 1]), [[0, 0]])
 
 
 def test_threshold_is_strict():
-    single = Single('type: "Threshold" threshold_param { threshold: 0.5 }', (4,))
-    np.testing.assert_array_equal(single.forward([0.25, 0.5, 0.75, np.nan]), [[0, 0, 1, 0]])
-    np.testing.assert_array_equal(Single('type: "Threshold"', (2,)).forward([0, 1e-9]), [[0, 1]])
+    alone = around_zeros('type: "Threshold" threshold_param { threshold: 0.5 }', (4,))
+    np.testing.assert_array_equal(alone.forward([0.25, 0.5, 0.75, np.nan]), [[0, 0, 1, 0]])
+    np.testing.assert_array_equal(around_zeros('type: "Threshold"', (2,)).forward([0, 1e-9]), [[0, 1]])
     with pytest.raises(BlobnetError, match=r'layer "l" \(Threshold\): .*no gradient'):
-        single.backward([1, 1, 1, 1])
+        alone.backward([1, 1, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,11 @@ def test_threshold_is_strict():
 )
 def test_bad_parameters(layer, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" .*{message}'):
-        Single(layer, (2,))
+        around_zeros(layer, (2,))
 
 
 def test_absval_refuses_to_work_in_place():
     with pytest.raises(BlobnetError, match="AbsVal cannot work in place"):
-        Single('type: "AbsVal"', (2,), in_place=True)
+        net_from_text(
+            'layer { name: "x" type: "Input" top: "x" } layer { name: "l" type: "AbsVal" bottom: "x" top: "x" }'
+        )

@@ -3,7 +3,7 @@ import pytest
 
 from blobnet import BlobnetError
 from blobnet.testing import check_gradient
-from tests.single import Single
+from tests.layers.alone import around_zeros
 
 RANDOM = np.random.default_rng(10)
 SHAPE = (2, 3, 4, 5)
@@ -26,13 +26,13 @@ def eltwise(fields):
 )
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-6), (np.float64, 1e-15)])
 def test_value(fields, function, count, dtype, tolerance):
-    single = Single(eltwise(fields), *[SHAPE] * count, dtype=dtype)
-    [y] = single.forward(*THREE[:count])
+    alone = around_zeros(eltwise(fields), *[SHAPE] * count, dtype=dtype)
+    [y] = alone.forward(*THREE[:count])
     np.testing.assert_allclose(y, function(THREE[:count], axis=0), rtol=tolerance, atol=tolerance)
 
 
 def test_coefficients():
-    [y] = Single(eltwise("coeff: 1 coeff: -0.5 coeff: 2"), *[SHAPE] * 3).forward(*THREE)
+    [y] = around_zeros(eltwise("coeff: 1 coeff: -0.5 coeff: 2"), *[SHAPE] * 3).forward(*THREE)
     np.testing.assert_allclose(y, THREE[0] - 0.5 * THREE[1] + 2 * THREE[2])
 
 
@@ -47,15 +47,17 @@ def test_gradient_of_a_weighted_sum():
 
 
 def test_a_product_with_zeros_has_its_gradient():
-    single = Single(eltwise("operation: PROD"), (2,), (2,), (2,))
-    single.forward([0, 0], [2, 0], [3, 4])
-    np.testing.assert_array_equal(single.backward([1, 1]), [[6, 0], [0, 0], [0, 0]])
+    alone = around_zeros(eltwise("operation: PROD"), (2,), (2,), (2,))
+    alone.forward([0, 0], [2, 0], [3, 4])
+    np.testing.assert_array_equal(alone.backward([1, 1], wanted=range(3)), [[6, 0], [0, 0], [0, 0]])
 
 
 def test_ties_of_a_maximum():
-    single = Single(eltwise("operation: MAX"), (4,), (4,), (4,))
-    single.forward([1, 1, 0, 2], [1, 0, 1, 1], [1, 1, 1, 3])
-    np.testing.assert_array_equal(single.backward([1, 1, 1, 1]), [[0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]])
+    alone = around_zeros(eltwise("operation: MAX"), (4,), (4,), (4,))
+    alone.forward([1, 1, 0, 2], [1, 0, 1, 1], [1, 1, 1, 3])
+    np.testing.assert_array_equal(
+        alone.backward([1, 1, 1, 1], wanted=range(3)), [[0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_ties_of_a_maximum():
 )
 def test_bad_eltwise(fields, shapes, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" \(Eltwise\): .*{message}'):
-        Single(eltwise(fields), *shapes)
+        around_zeros(eltwise(fields), *shapes)
 
 
 OPERANDS = [  # fields, bottom, shape of the operand, its shape for broadcasting
@@ -105,15 +107,15 @@ def close(found, expected):
 @pytest.mark.parametrize("fields, shape, operand, spread", OPERANDS)
 def test_learned_scale_and_bias(fields, shape, operand, spread, in_place):
     x, dy = RANDOM.normal(size=shape), RANDOM.normal(size=shape)
-    single = Single(f'type: "Scale" scale_param {{ {fields} bias_term: true }}', shape, in_place=in_place)
-    factor, shift = single.layer.blobs
+    alone = around_zeros(f'type: "Scale" scale_param {{ {fields} bias_term: true }}', shape, in_place=in_place)
+    factor, shift = alone.layer.blobs
     assert factor.shape == shift.shape == operand
     for blob in (factor, shift):
         blob.data[...] = RANDOM.normal(size=operand)
         blob.diff[...] = 7
     y, dx, dfactor, dshift = naive(x, dy, factor.data.reshape(spread), shift.data.reshape(spread))
-    close(single.forward(x)[0], y)
-    close(single.backward(dy)[0], dx)
+    close(alone.forward(x)[0], y)
+    close(alone.backward(dy)[0], dx)
     close(factor.diff, 7 + dfactor)
     close(shift.diff, 7 + dshift)
 
@@ -122,14 +124,14 @@ def test_learned_scale_and_bias(fields, shape, operand, spread, in_place):
 @pytest.mark.parametrize("fields, shape, operand, spread", OPERANDS)
 def test_learned_bias(fields, shape, operand, spread, in_place):
     x, dy = RANDOM.normal(size=shape), RANDOM.normal(size=shape)
-    single = Single(f'type: "Bias" bias_param {{ {fields} }}', shape, in_place=in_place)
-    [bias] = single.layer.blobs
+    alone = around_zeros(f'type: "Bias" bias_param {{ {fields} }}', shape, in_place=in_place)
+    [bias] = alone.layer.blobs
     assert bias.shape == operand
     bias.data[...] = RANDOM.normal(size=operand)
     bias.diff[...] = 7
     y, dx, _, dbias = naive(x, dy, np.ones(spread), bias.data.reshape(spread))
-    close(single.forward(x)[0], y)
-    close(single.backward(dy)[0], dx)
+    close(alone.forward(x)[0], y)
+    close(alone.backward(dy)[0], dx)
     close(bias.diff, 7 + dbias)
 
 
@@ -141,17 +143,17 @@ TWO_BOTTOMS = [case for case in OPERANDS if "num_axes: -1" not in case[0]]
 def test_scale_and_bias_by_a_second_bottom(fields, shape, operand, spread, in_place):
     x, dy, by = RANDOM.normal(size=shape), RANDOM.normal(size=shape), RANDOM.normal(size=operand)
     y, dx, dby, dshift = naive(x, dy, by.reshape(spread), np.zeros(spread))
-    single = Single(f'type: "Scale" scale_param {{ {fields} bias_term: true }}', shape, operand, in_place=in_place)
-    close(single.forward(x, by)[0], y)
+    alone = around_zeros(f'type: "Scale" scale_param {{ {fields} bias_term: true }}', shape, operand, in_place=in_place)
+    close(alone.forward(x, by)[0], y)
     for _ in range(2):  # the gradient of a bottom is overwritten
-        single.tops[0].diff[...] = dy
-        single.layer.backward(single.tops, [False, True], single.bottoms)
-        close(single.bottoms[1].diff, dby)
-    close(single.layer.blobs[0].diff, 2 * dshift)
-    close(single.backward(dy)[0], dx)
-    biased = Single(f'type: "Bias" bias_param {{ {fields} }}', shape, operand, in_place=in_place)
+        alone.tops[0].diff[...] = dy
+        alone.layer.backward(alone.tops, [False, True], alone.bottoms)
+        close(alone.bottoms[1].diff, dby)
+    close(alone.layer.blobs[0].diff, 2 * dshift)
+    close(alone.backward(dy)[0], dx)
+    biased = around_zeros(f'type: "Bias" bias_param {{ {fields} }}', shape, operand, in_place=in_place)
     close(biased.forward(x, by)[0], x + by.reshape(spread))
-    for found, expected in zip(biased.backward(dy), (dy, dshift), strict=True):
+    for found, expected in zip(biased.backward(dy, wanted=(0, 1)), (dy, dshift), strict=True):
         close(found, expected)
 
 
@@ -169,21 +171,25 @@ def test_gradients(fields, shape, operand, spread):
 
 
 def test_fillers_and_their_defaults():
-    scale = Single('type: "Scale" scale_param { bias_term: true }', (2, 3)).layer
+    scale = around_zeros('type: "Scale" scale_param { bias_term: true }', (2, 3)).layer
     assert [blob.data.tolist() for blob in scale.blobs] == [[1, 1, 1], [0, 0, 0]]
-    filled = Single(
+    filled = around_zeros(
         'type: "Scale" scale_param { bias_term: true filler { value: 2 } bias_filler { value: 3 } }', (2, 3)
     ).layer
     assert [blob.data.tolist() for blob in filled.blobs] == [[2, 2, 2], [3, 3, 3]]
-    assert Single('type: "Bias"', (2, 3)).layer.blobs[0].data.tolist() == [0, 0, 0]
-    assert Single('type: "Bias" bias_param { filler { value: 4 } }', (2, 3)).layer.blobs[0].data.tolist() == [4, 4, 4]
+    assert around_zeros('type: "Bias"', (2, 3)).layer.blobs[0].data.tolist() == [0, 0, 0]
+    assert around_zeros('type: "Bias" bias_param { filler { value: 4 } }', (2, 3)).layer.blobs[0].data.tolist() == [
+        4,
+        4,
+        4,
+    ]
 
 
 def test_scale_follows_the_batch_and_not_the_channels():
-    single = Single('type: "Scale"', (2, 3))
-    np.testing.assert_array_equal(single.forward(np.ones((4, 3)))[0], np.ones((4, 3)))
+    alone = around_zeros('type: "Scale"', (2, 3))
+    np.testing.assert_array_equal(alone.forward(np.ones((4, 3)))[0], np.ones((4, 3)))
     with pytest.raises(BlobnetError, match=r'"bottom0" \(4 x 2\) must have the extents of blob "l\[0\]" \(3\)'):
-        single.forward(np.ones((4, 2)))
+        alone.forward(np.ones((4, 2)))
 
 
 @pytest.mark.parametrize("kind", ["Scale", "Bias"])
@@ -199,10 +205,10 @@ def test_scale_follows_the_batch_and_not_the_channels():
 )
 def test_bad_scale_and_bias(kind, fields, shapes, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" \({kind}\): .*{message}'):
-        Single(f'type: "{kind}" {kind.lower()}_param {{ {fields} }}', *shapes)
+        around_zeros(f'type: "{kind}" {kind.lower()}_param {{ {fields} }}', *shapes)
 
 
 def test_a_learned_bias_keeps_the_shape_of_the_scale():
-    single = Single('type: "Scale" scale_param { bias_term: true }', (2, 3), (3,))
+    alone = around_zeros('type: "Scale" scale_param { bias_term: true }', (2, 3), (3,))
     with pytest.raises(BlobnetError, match=r"bias was made with shape \(3,\).*\(4\)"):
-        single.forward(np.ones((2, 4)), np.ones(4))
+        alone.forward(np.ones((2, 4)), np.ones(4))

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from blobnet import BlobnetError
-from tests.single import Single
+from tests.layers.alone import around_zeros
 
 
-def shapes(single):
-    return [top.shape for top in single.tops]
+def shapes(alone):
+    return [top.shape for top in alone.tops]
 
 
 @pytest.mark.parametrize(
@@ -18,26 +18,26 @@ def shapes(single):
     ],
 )
 def test_input(fields, expected):
-    single = Single(f'type: "Input" input_param {{ {fields} }}', tops=2)
-    assert shapes(single) == expected
-    single.tops[0].data[...] = 5
-    assert (single.forward()[0] == 5).all()
+    alone = around_zeros(f'type: "Input" input_param {{ {fields} }}', tops=2)
+    assert shapes(alone) == expected
+    alone.tops[0].data[...] = 5
+    assert (alone.forward()[0] == 5).all()
 
 
 def test_an_input_keeps_the_shape_a_caller_gives_it():
-    single = Single('type: "Input" input_param { shape { dim: 2 } }')
-    single.tops[0].reshape(7, 3)
-    single.net.reshape()
-    assert shapes(single) == [(7, 3)]
+    alone = around_zeros('type: "Input" input_param { shape { dim: 2 } }')
+    alone.tops[0].reshape(7, 3)
+    alone.reshape()
+    assert shapes(alone) == [(7, 3)]
 
 
 def test_dummy_data_fills_constants_once_and_draws_the_rest_anew():
     filled = 'shape { dim: 50 } data_filler { value: 3 } data_filler { type: "gaussian" }'
-    single = Single(f'type: "DummyData" dummy_data_param {{ {filled} }}', tops=2)
-    constant, first = single.forward()
+    alone = around_zeros(f'type: "DummyData" dummy_data_param {{ {filled} }}', tops=2)
+    constant, first = alone.forward()
     assert (constant == 3).all()
-    single.tops[0].data[0] = 9
-    constant, second = single.forward()
+    alone.tops[0].data[0] = 9
+    constant, second = alone.forward()
     assert constant[0] == 9
     assert (first != second).all()
 
@@ -52,14 +52,14 @@ def test_dummy_data_fills_constants_once_and_draws_the_rest_anew():
     ],
 )
 def test_dummy_data_shapes(fields, expected):
-    single = Single(f'type: "DummyData" dummy_data_param {{ {fields} }}', tops=2)
-    assert shapes(single) == expected
-    assert all((y == 0).all() for y in single.forward())
+    alone = around_zeros(f'type: "DummyData" dummy_data_param {{ {fields} }}', tops=2)
+    assert shapes(alone) == expected
+    assert all((y == 0).all() for y in alone.forward())
 
 
 def test_one_filler_for_all_tops():
-    single = Single('type: "DummyData" dummy_data_param { shape { dim: 2 } data_filler { value: 3 } }', tops=3)
-    np.testing.assert_array_equal(single.forward(), np.full((3, 2), 3))
+    alone = around_zeros('type: "DummyData" dummy_data_param { shape { dim: 2 } data_filler { value: 3 } }', tops=3)
+    np.testing.assert_array_equal(alone.forward(), np.full((3, 2), 3))
 
 
 @pytest.mark.parametrize(
@@ -90,31 +90,31 @@ def test_one_filler_for_all_tops():
 )
 def test_bad_sources(layer, tops, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" .*{message}'):
-        Single(layer, tops=tops).forward()
+        around_zeros(layer, tops=tops).forward()
 
 
 def test_parameter_is_learned():
-    single = Single('type: "Parameter" parameter_param { shape { dim: 2 dim: 3 } }')
-    [blob] = single.layer.blobs
+    alone = around_zeros('type: "Parameter" parameter_param { shape { dim: 2 dim: 3 } }')
+    [blob] = alone.layer.blobs
     assert blob.shape == (2, 3)
     blob.data[...] = np.arange(6).reshape(2, 3)
-    np.testing.assert_array_equal(single.forward()[0], blob.data)
+    np.testing.assert_array_equal(alone.forward()[0], blob.data)
     for _ in range(2):
-        single.backward(np.ones((2, 3)))
+        alone.backward(np.ones((2, 3)), wanted=())
     np.testing.assert_array_equal(blob.diff, np.full((2, 3), 2))
 
 
 def test_writing_into_the_top_of_a_parameter_leaves_it_alone():
-    single = Single('type: "Parameter" parameter_param { shape { dim: 2 } }')
-    single.forward()
-    single.tops[0].data[...] = 5
-    assert (single.layer.blobs[0].data == 0).all()
+    alone = around_zeros('type: "Parameter" parameter_param { shape { dim: 2 } }')
+    alone.forward()
+    alone.tops[0].data[...] = 5
+    assert (alone.layer.blobs[0].data == 0).all()
 
 
 def test_silence_takes_any_bottoms_and_gives_them_the_gradient_0():
-    single = Single('type: "Silence"', (2, 3), (4,), tops=0)
-    assert single.forward(np.ones((2, 3)), np.ones(4)) == []
-    for bottom in single.bottoms:
+    alone = around_zeros('type: "Silence"', (2, 3), (4,), tops=0)
+    assert alone.forward(np.ones((2, 3)), np.ones(4)) == []
+    for bottom in alone.bottoms:
         bottom.diff[...] = 7
-    single.layer.backward([], [True, False], single.bottoms)
-    assert [bottom.diff.flat[0] for bottom in single.bottoms] == [0, 7]
+    alone.layer.backward([], [True, False], alone.bottoms)
+    assert [bottom.diff.flat[0] for bottom in alone.bottoms] == [0, 7]

@@ -3,7 +3,7 @@ import pytest
 
 from blobnet import BlobnetError
 from blobnet.testing import check_gradient
-from tests.single import Single
+from tests.layers.alone import around_zeros
 
 RANDOM = np.random.default_rng(12)
 X = RANDOM.uniform(0.1, 1, (2, 3, 4)) * RANDOM.choice([-1, 1], (2, 3, 4))
@@ -21,33 +21,33 @@ REDUCTIONS = {
 def test_reduction(operation, coeff, axis, reduced):
     layer = f'type: "Reduction" reduction_param {{ operation: {operation} axis: {axis} coeff: {coeff} }}'
     expected = coeff * REDUCTIONS[operation](X, axis=reduced)
-    [y] = Single(layer, X.shape).forward(X)
+    [y] = around_zeros(layer, X.shape).forward(X)
     np.testing.assert_allclose(y, expected, rtol=1e-14)
     assert y.shape == X.shape[: axis % 3]
-    [y] = Single(layer, X.shape, dtype=np.float32).forward(X)
+    [y] = around_zeros(layer, X.shape, dtype=np.float32).forward(X)
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
     check_gradient(f'layer {{ name: "l" {layer} }}', [X])
 
 
 def test_reduction_defaults_to_the_sum_of_all():
-    np.testing.assert_allclose(Single('type: "Reduction"', X.shape).forward(X)[0], X.sum())
+    np.testing.assert_allclose(around_zeros('type: "Reduction"', X.shape).forward(X)[0], X.sum())
 
 
 def test_a_sum_of_absolutes_has_the_gradient_0_at_0():
-    single = Single('type: "Reduction" reduction_param { operation: ASUM }', (3,))
-    single.forward([-1, 0, 2])
-    np.testing.assert_array_equal(single.backward(1), [[-1, 0, 1]])
+    alone = around_zeros('type: "Reduction" reduction_param { operation: ASUM }', (3,))
+    alone.forward([-1, 0, 2])
+    np.testing.assert_array_equal(alone.backward(1), [[-1, 0, 1]])
 
 
 def test_long_sums_of_float32_stay_exact():
-    single = Single('type: "Reduction" reduction_param { operation: SUMSQ }', (1 << 20,), dtype=np.float32)
-    assert single.forward(np.full(1 << 20, 0.1, np.float32))[0] == np.float32(
+    alone = around_zeros('type: "Reduction" reduction_param { operation: SUMSQ }', (1 << 20,), dtype=np.float32)
+    assert alone.forward(np.full(1 << 20, 0.1, np.float32))[0] == np.float32(
         (1 << 20) * np.float64(np.float32(0.1)) ** 2
     )
 
 
 def argmax(fields, x):
-    return Single(f'type: "ArgMax" argmax_param {{ {fields} }}', np.shape(x)).forward(x)[0]
+    return around_zeros(f'type: "ArgMax" argmax_param {{ {fields} }}', np.shape(x)).forward(x)[0]
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -100,10 +100,10 @@ def test_of_equal_elements_the_higher_index_comes_first():
 )
 def test_bad_argmax(fields, shape, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" \(ArgMax\): .*{message}'):
-        Single(f'type: "ArgMax" argmax_param {{ {fields} }}', shape)
+        around_zeros(f'type: "ArgMax" argmax_param {{ {fields} }}', shape)
 
 
 def test_argmax_has_no_gradient():
-    single = Single('type: "ArgMax"', (2, 3))
+    alone = around_zeros('type: "ArgMax"', (2, 3))
     with pytest.raises(BlobnetError, match="ArgMax has no gradient"):
-        single.backward(np.zeros((2, 1, 1)))
+        alone.backward(np.zeros((2, 1, 1)))

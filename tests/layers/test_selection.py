@@ -3,7 +3,7 @@ import pytest
 
 from blobnet import BlobnetError
 from blobnet.testing import check_gradient, net_from_text
-from tests.single import Single
+from tests.layers.alone import around_zeros
 
 RANDOM = np.random.default_rng(13)
 
@@ -11,17 +11,17 @@ RANDOM = np.random.default_rng(13)
 @pytest.mark.parametrize("selector", [(4,), (4, 1, 1, 1)])
 def test_filter_passes_the_chosen_items_of_every_bottom(selector):
     a, b = RANDOM.normal(size=(4, 3)), RANDOM.normal(size=(4, 2, 2))
-    single = Single('type: "Filter"', a.shape, b.shape, selector, tops=2)
-    assert [top.shape for top in single.tops] == [(4, 3), (4, 2, 2)]
+    alone = around_zeros('type: "Filter"', a.shape, b.shape, selector, tops=2)
+    assert [top.shape for top in alone.tops] == [(4, 3), (4, 2, 2)]
     for chosen in ([0, 2], [1], [0, 1, 2, 3]):
         mask = np.isin(np.arange(4), chosen)
-        tops = single.forward(a, b, (mask * -0.5).reshape(selector))
+        tops = alone.forward(a, b, (mask * -0.5).reshape(selector))
         for y, x in zip(tops, (a, b), strict=True):
             np.testing.assert_array_equal(y, x[chosen])
-        for top in single.tops:
+        for top in alone.tops:
             top.diff[...] = 3
-        single.layer.backward(single.tops, [True, True, False], single.bottoms)
-        for blob in single.bottoms[:2]:
+        alone.layer.backward(alone.tops, [True, True, False], alone.bottoms)
+        for blob in alone.bottoms[:2]:
             np.testing.assert_array_equal(
                 blob.diff, 3 * mask.reshape(4, *[1] * (blob.num_axes - 1)) * np.ones(blob.shape)
             )
@@ -55,29 +55,29 @@ def test_filter_gradient():
 )
 def test_bad_filter(shapes, tops, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" \(Filter\): .*{message}'):
-        Single('type: "Filter"', *shapes, tops=tops)
+        around_zeros('type: "Filter"', *shapes, tops=tops)
 
 
 def test_an_empty_choice_is_an_error_and_the_next_batch_goes_on():
-    single = Single('type: "Filter"', (3, 2), (3,))
+    alone = around_zeros('type: "Filter"', (3, 2), (3,))
     x = RANDOM.normal(size=(3, 2))
     with pytest.raises(BlobnetError, match=r'blob "bottom1" \(3\) selects no item'):
-        single.forward(x, [0, 0, 0])
-    np.testing.assert_array_equal(single.forward(x, [0, 1, 0])[0], x[1:2])
+        alone.forward(x, [0, 0, 0])
+    np.testing.assert_array_equal(alone.forward(x, [0, 1, 0])[0], x[1:2])
 
 
 @pytest.mark.parametrize("index", [[2, 0, 2, 1, 0], [1], [0, 1, 2]])
 def test_batch_reindex(index):
-    x, single = RANDOM.normal(size=(3, 2, 2)), Single('type: "BatchReindex"', (3, 2, 2), (len(index),))
-    np.testing.assert_array_equal(single.forward(x, index)[0], x[index])
+    x, alone = RANDOM.normal(size=(3, 2, 2)), around_zeros('type: "BatchReindex"', (3, 2, 2), (len(index),))
+    np.testing.assert_array_equal(alone.forward(x, index)[0], x[index])
     check_gradient('layer { name: "l" type: "BatchReindex" }', [x, np.array(index, float)], check_bottoms=[0])
 
 
 @pytest.mark.parametrize("wrong", [-1, 3, np.nan, np.inf])
 def test_indices_must_be_items(wrong):
-    single = Single('type: "BatchReindex"', (3, 2), (2,))
+    alone = around_zeros('type: "BatchReindex"', (3, 2), (2,))
     with pytest.raises(BlobnetError, match=rf'from 0 to 2, .*got {wrong:g} in blob "bottom1" \(2\)'):
-        single.forward(np.zeros((3, 2)), [0, wrong])
+        alone.forward(np.zeros((3, 2)), [0, wrong])
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_indices_must_be_items(wrong):
 )
 def test_bad_batch_reindex(shapes, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" \(BatchReindex\): .*{message}'):
-        Single('type: "BatchReindex"', *shapes)
+        around_zeros('type: "BatchReindex"', *shapes)
 
 
 @pytest.mark.parametrize("kind", ["Filter", "BatchReindex"])
 def test_what_chooses_has_no_gradient(kind):
-    single = Single(f'type: "{kind}"', (3, 2), (3,))
-    single.forward(np.zeros((3, 2)), [1, 1, 1])
+    alone = around_zeros(f'type: "{kind}"', (3, 2), (3,))
+    alone.forward(np.zeros((3, 2)), [1, 1, 1])
     with pytest.raises(BlobnetError, match="state propagate_down for each bottom, false for the last"):
-        single.backward(np.zeros((3, 2)))
+        alone.backward(np.zeros((3, 2)), wanted=(0, 1))

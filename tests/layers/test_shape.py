@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from blobnet import BlobnetError
-from blobnet.testing import check_gradient
-from tests.single import Single
+from blobnet.testing import check_gradient, net_from_text
+from tests.layers.alone import around_zeros
 
 RANDOM = np.random.default_rng(11)
 
@@ -36,23 +36,23 @@ RESHAPED = [  # layer, bottom, top
 
 @pytest.mark.parametrize("layer, bottom, top", RESHAPED)
 def test_another_shape_of_the_same_values(layer, bottom, top):
-    x, single = values(bottom), Single(layer, bottom)
-    [y] = single.forward(x)
+    x, alone = values(bottom), around_zeros(layer, bottom)
+    [y] = alone.forward(x)
     np.testing.assert_array_equal(y, x.reshape(top), strict=True)
-    np.testing.assert_array_equal(single.backward(y + 1)[0], x + 1, strict=True)
+    np.testing.assert_array_equal(alone.backward(y + 1)[0], x + 1, strict=True)
     check_gradient(f'layer {{ name: "l" {layer} }}', [x])
 
 
 def test_reshape_follows_its_bottom():
-    single = Single('type: "Reshape" reshape_param { shape { dim: 0 dim: -1 } }', (2, 3, 4))
-    assert single.forward(np.zeros((5, 6, 2)))[0].shape == (5, 12)
+    alone = around_zeros('type: "Reshape" reshape_param { shape { dim: 0 dim: -1 } }', (2, 3, 4))
+    assert alone.forward(np.zeros((5, 6, 2)))[0].shape == (5, 12)
 
 
 def test_writing_into_the_top_leaves_the_bottom_alone():
-    single = Single('type: "Flatten"', (2, 3, 4))
-    single.forward(np.ones((2, 3, 4)))
-    single.tops[0].data[...] = 5
-    assert (single.bottoms[0].data == 1).all()
+    alone = around_zeros('type: "Flatten"', (2, 3, 4))
+    alone.forward(np.ones((2, 3, 4)))
+    alone.tops[0].data[...] = 5
+    assert (alone.bottoms[0].data == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,15 @@ def test_writing_into_the_top_leaves_the_bottom_alone():
 )
 def test_bad_shapes(layer, shape, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" .*{message}'):
-        Single(layer, shape)
+        around_zeros(layer, shape)
 
 
-@pytest.mark.parametrize("layer", ['type: "Flatten"', 'type: "Reshape" reshape_param { shape { dim: -1 } }'])
-def test_no_work_in_place(layer):
-    with pytest.raises(BlobnetError, match=r"net.prototxt:1: .*cannot work in place: give its top another name"):
-        Single(layer, (2, 3), in_place=True)
+@pytest.mark.parametrize("kind", ["Flatten", "Reshape"])
+def test_no_work_in_place(kind):
+    with pytest.raises(BlobnetError, match=f"{kind} cannot work in place: give its top another name"):
+        net_from_text(
+            f'layer {{ name: "x" type: "Input" top: "x" }} layer {{ name: "l" type: "{kind}" bottom: "x" top: "x" }}'
+        )
 
 
 @pytest.mark.parametrize(
@@ -97,10 +99,10 @@ def test_no_work_in_place(layer):
 )
 def test_concat(fields, axis, shapes):
     layer = f'type: "Concat" concat_param {{ {fields} }}'
-    inputs, single = [values(shape) for shape in shapes], Single(layer, *shapes)
-    [y] = single.forward(*inputs)
+    inputs, alone = [values(shape) for shape in shapes], around_zeros(layer, *shapes)
+    [y] = alone.forward(*inputs)
     np.testing.assert_array_equal(y, np.concatenate(inputs, axis))
-    for dx, x in zip(single.backward(y + 1), inputs, strict=True):
+    for dx, x in zip(alone.backward(y + 1, wanted=range(len(inputs))), inputs, strict=True):
         np.testing.assert_array_equal(dx, x + 1)
     check_gradient(f'layer {{ name: "l" {layer} }}', inputs)
 
@@ -117,7 +119,7 @@ def test_concat(fields, axis, shapes):
 )
 def test_bad_concat(fields, shapes, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" \(Concat\): .*{message}'):
-        Single(f'type: "Concat" concat_param {{ {fields} }}', *shapes)
+        around_zeros(f'type: "Concat" concat_param {{ {fields} }}', *shapes)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +135,11 @@ def test_bad_concat(fields, shapes, message):
 )
 def test_slice(fields, axis, points, shape):
     x = values(shape)
-    single = Single(f'type: "Slice" slice_param {{ {fields} }}', shape, tops=len(points) + 1)
-    tops = single.forward(x)
+    alone = around_zeros(f'type: "Slice" slice_param {{ {fields} }}', shape, tops=len(points) + 1)
+    tops = alone.forward(x)
     for y, part in zip(tops, np.split(x, points, axis), strict=True):
         np.testing.assert_array_equal(y, part)
-    np.testing.assert_array_equal(single.backward(*(y + 1 for y in tops))[0], x + 1)
+    np.testing.assert_array_equal(alone.backward(*(y + 1 for y in tops))[0], x + 1)
     names = " ".join(f'top: "top{index}"' for index in range(len(tops)))
     check_gradient(f'layer {{ name: "l" type: "Slice" {names} slice_param {{ {fields} }} }}', [x])
 
@@ -156,23 +158,27 @@ def test_slice(fields, axis, points, shape):
 )
 def test_bad_slice(fields, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" \(Slice\): .*{message}'):
-        Single(f'type: "Slice" slice_param {{ {fields} }}', (2, 5), tops=2)
+        around_zeros(f'type: "Slice" slice_param {{ {fields} }}', (2, 5), tops=2)
 
 
 @pytest.mark.parametrize("tops", [1, 2, 3])
 def test_split(tops):
-    x, single = values((2, 3, 4)), Single('type: "Split"', (2, 3, 4), tops=tops)
-    for y in single.forward(x):
+    x, alone = values((2, 3, 4)), around_zeros('type: "Split"', (2, 3, 4), tops=tops)
+    for y in alone.forward(x):
         np.testing.assert_array_equal(y, x)
     diffs = [values((2, 3, 4)) for _ in range(tops)]
-    np.testing.assert_allclose(single.backward(*diffs)[0], sum(diffs))
+    np.testing.assert_allclose(alone.backward(*diffs)[0], sum(diffs))
 
 
 def test_split_reads_the_memory_of_its_bottom_after_that_has_grown_and_shrunk():
-    single = Single('type: "Split"', (2,), tops=2)
-    single.forward([1, 2])
-    single.net.set_input("bottom0", np.arange(5))
-    np.testing.assert_array_equal(single.forward([3, 4]), [[3, 4], [3, 4]])
+    net = net_from_text("""
+        layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 } } }
+        layer { name: "split" type: "Split" bottom: "x" top: "a" top: "b" }
+    """)
+    net.forward(x=np.array([1, 2]))
+    net.set_input("x", np.arange(5))
+    for y in net.forward(x=np.array([3, 4])).values():
+        np.testing.assert_array_equal(y, [3, 4])
 
 
 @pytest.mark.parametrize(
@@ -181,7 +187,7 @@ def test_split_reads_the_memory_of_its_bottom_after_that_has_grown_and_shrunk():
 )
 def test_tile(fields, axis, tiles):
     x, layer = values((2, 3, 2)), f'type: "Tile" tile_param {{ {fields} }}'
-    [y] = Single(layer, x.shape).forward(x)
+    [y] = around_zeros(layer, x.shape).forward(x)
     np.testing.assert_array_equal(y, np.concatenate([x] * tiles, axis))
     check_gradient(f'layer {{ name: "l" {layer} }}', [x])
 
@@ -189,7 +195,7 @@ def test_tile(fields, axis, tiles):
 @pytest.mark.parametrize("fields, found", [("", 0), ("tiles: 0", 0), ("tiles: -1", -1)])
 def test_tiles_must_be_given(fields, found):
     with pytest.raises(BlobnetError, match=rf"net.prototxt:1: .*tiles must be given, and more than 0; got {found}"):
-        Single(f'type: "Tile" tile_param {{ {fields} }}', (2, 3))
+        around_zeros(f'type: "Tile" tile_param {{ {fields} }}', (2, 3))
 
 
 @pytest.mark.parametrize(
@@ -205,12 +211,12 @@ def test_tiles_must_be_given(fields, found):
 )
 def test_crop(fields, whole, like, part):
     x, layer = values(whole), f'type: "Crop" crop_param {{ {fields} }}'
-    single = Single(layer, whole, like)
-    [y] = single.forward(x, np.zeros(like))
+    alone = around_zeros(layer, whole, like)
+    [y] = alone.forward(x, np.zeros(like))
     np.testing.assert_array_equal(y, x[part])
     expected = np.zeros(whole)
     expected[part] = y + 1
-    dx, dlike = single.backward(y + 1)
+    dx, dlike = alone.backward(y + 1, wanted=(0, 1))
     np.testing.assert_array_equal(dx, expected)
     np.testing.assert_array_equal(dlike, np.zeros(like))
     check_gradient(f'layer {{ name: "l" {layer} }}', [x, np.zeros(like)])
@@ -228,4 +234,4 @@ def test_crop(fields, whole, like, part):
 )
 def test_bad_crop(fields, like, message):
     with pytest.raises(BlobnetError, match=rf'net.prototxt:1: layer "l" \(Crop\): .*{message}'):
-        Single(f'type: "Crop" crop_param {{ {fields} }}', (2, 3, 6, 5), like)
+        around_zeros(f'type: "Crop" crop_param {{ {fields} }}', (2, 3, 6, 5), like)
