@@ -33,85 +33,62 @@ def _divisor(i, kernel, stride, pad, extent):
     return min(first + kernel, extent + pad) - first
 
 
-def _max_row_kernel(kernel, stride):
-    """Maxima of a row of square windows that lie inside the image, for sizes known when it is compiled.
-
-    The rows under the windows are folded into one, then its columns; loops that LLVM turns into vector code.
-    """
-
-    @jit
-    def max_row(x, first, left, best, index, y, mask):
-        W = x.shape[1]
-        for w in range(W):
-            value, position = x[first, w], np.int32(0)
-            for h in range(1, kernel):
-                other = x[first + h, w]
-                larger = (other > value) | (other != other)
-                value = other if larger else value
-                position = np.int32(h * W) if larger else position
-            best[w] = value
-            index[w] = position + np.int32(first * W + w)
-        inner_best, inner_index = best[left:], index[left:]
-        for j in range(y.size):
-            value, position = inner_best[j * stride], inner_index[j * stride]
-            for tap in range(1, kernel):
-                other, place = inner_best[j * stride + tap], inner_index[j * stride + tap]
-                larger = (other > value) | (other != other) | ((other == value) & (place < position))
-                value = other if larger else value
-                position = place if larger else position
-            y[j] = value
-            mask[j] = position
-
-    return max_row
-
-
-_max_row_2x2s2 = _max_row_kernel(2, 2)
-_max_row_3x3s2 = _max_row_kernel(3, 2)
-_max_row_3x3s1 = _max_row_kernel(3, 1)
-
-
 @jit
 def max_forward(start, stop, x, window, y, mask):
-    """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie."""
+    """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie.
+
+    The rows under a window are folded into one, with borders that lose against every cell, then its columns.
+    """
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
-    best = np.empty(W, x.dtype)
-    index = np.empty(W, np.int32)
-    square = window.kh if window.kh == window.kw and window.sh == window.sw else 0
-    fast = (square == 2 and window.sw == 2) or (square == 3 and window.sw <= 2)
-    low = min(PW, -(-window.pw // window.sw))
-    high = max(low, min(PW, (W + window.pw - window.kw) // window.sw + 1)) if fast else low
-    left = low * window.sw - window.pw
+    width = max(window.pw + W, (PW - 1) * window.sw + window.kw)
+    value = np.full(width, -np.inf, x.dtype)
+    index = np.full(width, H * W, np.int32)
+    inner_value, inner_index = value[window.pw : window.pw + W], index[window.pw : window.pw + W]
     for plane in range(start, stop):
         for i in range(PH):
             first, last = _span(i, window.kh, window.sh, window.ph, H)
-            inside = high if last - first == window.kh else low
-            if inside > low:
-                row, row_mask = y[plane, i, low:high], mask[plane, i, low:high]
-                if square == 2:
-                    _max_row_2x2s2(x[plane], first, left, best, index, row, row_mask)
-                elif window.sw == 2:
-                    _max_row_3x3s2(x[plane], first, left, best, index, row, row_mask)
-                else:
-                    _max_row_3x3s1(x[plane], first, left, best, index, row, row_mask)
-            for j in range(PW):
-                if not low <= j < inside:
-                    begin, end = _span(j, window.kw, window.sw, window.pw, W)
-                    position = _largest(x[plane], first, last, begin, end)
-                    mask[plane, i, j] = position
-                    y[plane, i, j] = x[plane, position // W, position % W]
+            if last - first == 2:
+                _fold_rows(x[plane], first, 2, inner_value, inner_index)
+            elif last - first == 3:
+                _fold_rows(x[plane], first, 3, inner_value, inner_index)
+            else:
+                _fold_rows(x[plane], first, last - first, inner_value, inner_index)
+            if window.kw == 2 and window.sw == 2:
+                _fold_columns(value, index, 2, 2, y[plane, i], mask[plane, i])
+            elif window.kw == 3 and window.sw == 2:
+                _fold_columns(value, index, 3, 2, y[plane, i], mask[plane, i])
+            elif window.kw == 3 and window.sw == 1:
+                _fold_columns(value, index, 3, 1, y[plane, i], mask[plane, i])
+            else:
+                _fold_columns(value, index, window.kw, window.sw, y[plane, i], mask[plane, i])
 
 
-@jit
-def _largest(x, first, last, left, right):
-    """Index of the largest cell of a window: of the first on a tie, of one that is NaN where there is any."""
-    best, position = x[first, left], first * x.shape[1] + left
-    for h in range(first, last):
-        row = x[h, left:right]
-        for w in range(row.size):
-            if row[w] > best or row[w] != row[w]:
-                best, position = row[w], h * x.shape[1] + left + w
-    return position
+@jit(inline="always")  # so that LLVM sees numbers for rows, kernel and stride, and makes vector code
+def _fold_rows(x, first, rows, value, index):
+    W = x.shape[1]
+    for w in range(W):
+        best, position = x[first, w], np.int32(0)
+        for h in range(1, rows):
+            other = x[first + h, w]
+            larger = (other > best) | (other != other)
+            best = other if larger else best
+            position = np.int32(h * W) if larger else position
+        value[w] = best
+        index[w] = position + np.int32(first * W + w)
+
+
+@jit(inline="always")
+def _fold_columns(value, index, kernel, stride, y, mask):
+    for j in range(y.size):
+        best, position = value[j * stride], index[j * stride]
+        for tap in range(1, kernel):
+            other, place = value[j * stride + tap], index[j * stride + tap]
+            larger = (other > best) | (other != other) | ((other == best) & (place < position))
+            best = other if larger else best
+            position = place if larger else position
+        y[j] = best
+        mask[j] = position
 
 
 @jit
@@ -125,24 +102,43 @@ def scatter(start, stop, dy, mask, dx):
 
 @jit
 def average_forward(start, stop, x, window, y):
-    """y: the sum over each window, divided by its cells in the image and the padding (not those beyond)."""
+    """y: the sum over each window, divided by its cells in the image and the padding (not those beyond).
+
+    The rows under a window are added into one, with borders of 0, then its columns.
+    """
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
-    sums = np.empty(W, x.dtype)
+    sums = np.zeros(max(window.pw + W, (PW - 1) * window.sw + window.kw), x.dtype)
+    inner = sums[window.pw : window.pw + W]
+    columns = np.empty(PW, x.dtype)
+    for j in range(PW):
+        columns[j] = _divisor(j, window.kw, window.sw, window.pw, W)
     for plane in range(start, stop):
         for i in range(PH):
             first, last = _span(i, window.kh, window.sh, window.ph, H)
-            sums[:] = 0
-            for h in range(first, last):
+            for w in range(W):
+                inner[w] = x[plane, first, w]
+            for h in range(first + 1, last):
                 for w in range(W):
-                    sums[w] += x[plane, h, w]
-            rows = _divisor(i, window.kh, window.sh, window.ph, H)
-            for j in range(PW):
-                left, right = _span(j, window.kw, window.sw, window.pw, W)
-                total = sums[left]
-                for w in range(left + 1, right):
-                    total += sums[w]
-                y[plane, i, j] = total / x.dtype.type(rows * _divisor(j, window.kw, window.sw, window.pw, W))
+                    inner[w] += x[plane, h, w]
+            rows = x.dtype.type(_divisor(i, window.kh, window.sh, window.ph, H))
+            if window.kw == 2 and window.sw == 2:
+                _average_columns(sums, 2, 2, rows, columns, y[plane, i])
+            elif window.kw == 3 and window.sw == 2:
+                _average_columns(sums, 3, 2, rows, columns, y[plane, i])
+            elif window.kw == 3 and window.sw == 1:
+                _average_columns(sums, 3, 1, rows, columns, y[plane, i])
+            else:
+                _average_columns(sums, window.kw, window.sw, rows, columns, y[plane, i])
+
+
+@jit(inline="always")
+def _average_columns(sums, kernel, stride, rows, columns, y):
+    for j in range(y.size):
+        total = sums[j * stride]
+        for tap in range(1, kernel):
+            total += sums[j * stride + tap]
+        y[j] = total / (rows * columns[j])
 
 
 @jit

@@ -54,7 +54,7 @@ def test_softmax_with_loss(mode, ignore):
 @pytest.mark.parametrize(
     "settings, mode",
     [
-        ("", "VALID"),
+        ("", ""),
         ("normalize: true", "VALID"),
         ("normalize: false", "BATCH_SIZE"),
         ("normalize: true normalization: NONE", "NONE"),
@@ -62,18 +62,14 @@ def test_softmax_with_loss(mode, ignore):
 )
 @pytest.mark.parametrize("kind, default", [("SoftmaxWithLoss", "VALID"), ("SigmoidCrossEntropyLoss", "BATCH_SIZE")])
 def test_normalization_settings(kind, default, settings, mode):
-    def with_settings(text):
-        return value(layer(kind, f"loss_param {{ {IGNORED} {text} }}"), x, labels)
-
     x, labels = spatial_case()
     if kind == "SigmoidCrossEntropyLoss":
         labels = RANDOM.integers(0, 3, x.shape)
-    mode = mode if settings else default
-    plain, same = (
-        value(layer(kind, f"loss_param {{ {IGNORED} {text} }}"), x, labels)
-        for text in (settings, f"normalization: {mode}")
-    )
-    assert plain == same
+
+    def with_settings(text):
+        return value(layer(kind, f"loss_param {{ {IGNORED} {text} }}"), x, labels)
+
+    assert with_settings(settings) == with_settings(f"normalization: {mode or default}")
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])

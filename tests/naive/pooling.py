@@ -36,9 +36,7 @@ class Pool:
         """The part of the image in a window."""
         return tuple(
             slice(max(0, start), min(start + kernel, extent))
-            for start, kernel, extent in zip(
-                (self.starts[0][i], self.starts[1][j]), self.kernel, self.shape, strict=True
-            )
+            for start, kernel, extent in zip(self.place(i, j), self.kernel, self.shape, strict=True)
         )
 
     def divisor(self, i, j):
