@@ -1,22 +1,24 @@
 """Blob: the array that flows between layers, with the gradient that flows back."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 
 class _Storage:
-    """A flat buffer that grows on demand and that several blobs may share."""
+    """A flat buffer, made when first used with room for ``capacity`` elements or more, that blobs may share."""
 
-    __slots__ = ("flat",)
+    __slots__ = ("capacity", "flat")
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = 0) -> None:
+        self.capacity = capacity
         self.flat: np.ndarray | None = None
 
     def view(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         count = math.prod(shape)
         if self.flat is None:
-            self.flat = np.zeros(count, dtype)
+            self.flat = np.zeros(max(count, self.capacity), dtype)
         return self.flat[:count].reshape(shape)
 
     def fits(self, count: int) -> bool:
@@ -101,6 +103,9 @@ class Blob:
         self._storage[part] = other._storage[part]
         self._views.pop(part, None)
 
+    def shares_buffer(self, other: "Blob", part: str) -> bool:
+        return self._storage[part] is other._storage[part]
+
     def canonical_axis(self, axis: int) -> int:
         """The axis counted from the front; negative ones count from the back. IndexError when there is none."""
         if not -self.num_axes <= axis < self.num_axes:
@@ -132,3 +137,14 @@ class Blob:
         if self.num_axes > 4:
             raise ValueError(f"a blob of {self.num_axes} axes {self._shape} has no num, channels, height, width")
         return self._shape[axis] if axis < self.num_axes else 1
+
+
+def pool(blobs: Sequence[Blob], part: str) -> None:
+    """Let blobs that are never needed at the same time keep their data or diff (``part``) in one buffer.
+
+    What they held before is lost. A blob that grows beyond the buffer later gets one of its own.
+    """
+    storage = _Storage(max(blob.count for blob in blobs))
+    for blob in blobs:
+        blob._storage[part] = storage
+        blob._views.pop(part, None)

@@ -1,0 +1,66 @@
+"""Applies the plans of ``passes.memory`` to nets: less memory, at the price that not every blob stays visible.
+
+Solvers do so for the nets they train; a net that a user holds keeps every blob.
+"""
+
+from collections.abc import Sequence
+
+from blobnet.blob import Blob, pool
+from blobnet.net import Net
+from blobnet.passes.memory import Lifetime, pair_by_size, plan_buffers
+
+
+def pool_diffs(net: Net) -> None:
+    """Let the diffs of blobs between layers share buffers.
+
+    A diff is needed from the backward pass of the last layer that reads the blob to that of the layer that makes it.
+    Diffs that nobody overwrites, such as loss weights and those of unread tops, keep a buffer of their own.
+    """
+    makers = _makers(net)
+    last_readers: dict[int, int] = {}
+    for index, (bottom, wanted) in enumerate(zip(net.bottoms, net.bottom_need_backward, strict=True)):
+        for blob, want in zip(bottom, wanted, strict=True):
+            if want and net.layer_need_backward[index]:
+                last_readers[id(blob)] = index
+    blobs = [blob for blob in net.blobs.values() if id(blob) in last_readers]
+    lifetimes = [Lifetime(blob.count, makers[id(blob)], last_readers[id(blob)]) for blob in blobs]
+    for group in plan_buffers(lifetimes):
+        pool([blobs[member] for member in group], "diff")
+
+
+def share_activations(net: Net, other: Net) -> None:
+    """Let two nets that never run at the same time keep what their layers compute in the same memory.
+
+    The tops of layers without bottoms are left out: data may stay there from one pass to the next.
+    """
+    families, others = _computed_data(net), _computed_data(other)
+    counts = [[family[0].count for family in nets_families] for nets_families in (families, others)]
+    for mine, theirs in pair_by_size(*counts):
+        pool([*families[mine], *others[theirs]], "data")
+
+
+def _makers(net: Net) -> dict[int, int]:
+    """The index of the layer that first makes each blob, by the blob's id."""
+    makers: dict[int, int] = {}
+    for index, top in enumerate(net.tops):
+        for blob in top:
+            makers.setdefault(id(blob), index)
+    return makers
+
+
+def _computed_data(net: Net) -> list[list[Blob]]:
+    """The blobs that layers with bottoms make, those that share their data (splits, reshapes) together."""
+    given = [blob for bottom, top in zip(net.bottoms, net.tops, strict=True) if not bottom for blob in top]
+    families: list[list[Blob]] = []
+    for blob in net.blobs.values():
+        if not _shares_with_any(blob, given):
+            family = next((family for family in families if family[0].shares_buffer(blob, "data")), None)
+            if family is None:
+                families.append([blob])
+            else:
+                family.append(blob)
+    return families
+
+
+def _shares_with_any(blob: Blob, others: Sequence[Blob]) -> bool:
+    return any(blob.shares_buffer(other, "data") for other in others)

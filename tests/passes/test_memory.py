@@ -1,0 +1,35 @@
+import itertools
+
+import numpy as np
+
+from blobnet.passes.memory import Lifetime, pair_by_size, plan_buffers
+
+
+def test_a_chain_needs_two_buffers():
+    chain = [Lifetime(10, step, step + 1) for step in range(8)]
+    assert len(plan_buffers(chain)) == 2
+
+
+def test_a_branch_keeps_its_shortcut():
+    shortcut, first, second = Lifetime(10, 0, 3), Lifetime(10, 0, 1), Lifetime(10, 2, 3)
+    groups = plan_buffers([shortcut, first, second])
+    assert sorted(map(sorted, groups)) == [[0], [1, 2]]
+
+
+def test_arrays_of_a_group_never_meet_and_every_array_has_one_group():
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        starts = random.integers(0, 30, 20)
+        lifetimes = [
+            Lifetime(int(size), int(first), int(first + length))
+            for first, length, size in zip(starts, random.integers(0, 8, 20), random.integers(1, 100, 20), strict=True)
+        ]
+        groups = plan_buffers(lifetimes)
+        assert sorted(itertools.chain(*groups)) == list(range(20))
+        for group in groups:
+            for one, other in itertools.combinations(group, 2):
+                assert lifetimes[one].last < lifetimes[other].first or lifetimes[other].last < lifetimes[one].first
+
+
+def test_pairs_go_by_size():
+    assert pair_by_size([1, 9, 5], [4, 7]) == [(1, 1), (2, 0)]
