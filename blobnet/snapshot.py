@@ -67,10 +67,11 @@ def prepare(prefix: Path) -> None:
 
 
 def write(paths: Paths, net: Net, state: State, as_hdf5: bool, diff: bool) -> None:
-    """Write both files and let them take their places together, the model first: the state names it."""
+    """Write both files, and let the weights take their place right before the state, which names them."""
     prepare(paths.state)
     with files.atomic_write(paths.state) as temporary:
         temporary.write_bytes(_hdf5_content(state) if as_hdf5 else _binary_content(state, paths.state))
+        files.flush(temporary)
         if as_hdf5:
             write_hdf5_weights(paths.model, net, diff)
         else:
@@ -90,10 +91,8 @@ def write_hdf5_weights(path: str | Path, net: Net, diff: bool = False) -> None:
 
 def read(path: str | Path) -> State:
     """Read a solverstate, recognised by its content."""
-    with files.os_errors(path, "read"), open(path, "rb") as file:
-        is_hdf5 = file.read(len(hdf5.SIGNATURE)) == hdf5.SIGNATURE
     try:
-        return _read_hdf5_state(path) if is_hdf5 else _read_binary_state(path)
+        return _read_hdf5_state(path) if hdf5.is_hdf5(path) else _read_binary_state(path)
     except BlobnetError:
         if _holds_weights(path):
             text = "holds weights, not the state of a solver: give it as weights, or give the solverstate beside it"

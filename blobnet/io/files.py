@@ -84,15 +84,16 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     with os_errors(path, "write"):
         try:
             yield temporary
-            _flush(temporary)
+            flush(temporary)
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _flush(target.parent)
+        flush(target.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have what was written to a file or folder on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

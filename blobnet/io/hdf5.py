@@ -5,6 +5,7 @@ over a thousand times the size of the file (deflate cannot pack tighter).
 """
 
 import contextlib
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -13,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from blobnet.errors import BlobnetError
-from blobnet.io.files import atomic_write
+from blobnet.io.files import atomic_write, os_errors
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _SMALL = 64 << 20
 _RATIO = 1000
+_METADATA = 1 << 16  # more than one append adds besides its rows
 
 
 @contextlib.contextmanager
@@ -27,6 +29,12 @@ def _errors(path: str | os.PathLike, action: str) -> Iterator[None]:
         yield
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise BlobnetError(f"cannot {action} HDF5: {error}", file=str(path)) from error
+
+
+def is_hdf5(path: str | os.PathLike) -> bool:
+    """Whether a file is HDF5, by its first bytes."""
+    with os_errors(path, "read"), open(path, "rb") as file:
+        return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 class Reader:
@@ -143,18 +151,32 @@ def image(file: Any) -> bytes:
     return file.id.get_file_image()
 
 
-def append_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray], *, begin: bool) -> None:
-    """Append to datasets that grow along their first axis; ``begin`` starts the file anew."""
+def begin_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray]) -> None:
+    """Write datasets that can grow along their first axis."""
+    with writer(path) as file:
+        for name, values in rows.items():
+            file.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]), chunks=values.shape)
+
+
+def append_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray]) -> None:
+    """Append to the datasets of a file that ``begin_rows`` has begun."""
     import h5py
 
-    with _errors(path, "write"), h5py.File(path, "w" if begin else "a") as file:
-        for name, values in rows.items():
-            if begin:
-                file.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]))
-            else:
+    with _errors(path, "write"):
+        with h5py.File(path, "r") as file:
+            chunks = sum(2 * math.prod(file[name].chunks) * file[name].dtype.itemsize for name in rows)
+        _reserve(path, chunks + sum(values.nbytes for values in rows.values()) + _METADATA)
+        with h5py.File(path, "r+") as file:
+            for name, values in rows.items():
                 dataset = file[name]
                 dataset.resize(len(dataset) + len(values), axis=0)
                 dataset[-len(values) :] = values
+
+
+def _reserve(path: str | os.PathLike, size: int) -> None:
+    """Lengthen a file, so that a full disk is an error here; libhdf5 cuts off what it does not use."""
+    with open(path, "ab") as file:
+        file.write(bytes(size))
 
 
 def write_text(group: Any, name: str, text: str) -> None:

@@ -20,9 +20,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, list[np.ndarray | None]]:
 
     Only HDF5 files can leave a blob out (None): it is shared, and stands with the layer that owns it.
     """
-    with files.os_errors(path, "read"), open(path, "rb") as file:
-        is_hdf5 = file.read(len(hdf5.SIGNATURE)) == hdf5.SIGNATURE
-    return _read_hdf5(path) if is_hdf5 else _read_caffemodel(path)
+    return _read_hdf5(path) if hdf5.is_hdf5(path) else _read_caffemodel(path)
 
 
 def write_caffemodel(path: str | os.PathLike, net: pb.NetParameter) -> None:

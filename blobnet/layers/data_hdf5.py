@@ -94,8 +94,9 @@ class HDF5Output(Layer):
             name: blob.data.reshape(blob.num, blob.channels, blob.height, blob.width)
             for name, blob in zip(("data", "label"), bottom, strict=True)
         }
+        write = hdf5.append_rows if self._begun else hdf5.begin_rows
         with placed(self.param):
-            hdf5.append_rows(self.param.hdf5_output_param.file_name, rows, begin=not self._begun)
+            write(self.param.hdf5_output_param.file_name, rows)
         self._begun = True
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:

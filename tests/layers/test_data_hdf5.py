@@ -1,5 +1,7 @@
 """HDF5Data and HDF5Output. Their values are held in tests/test_golden_files.py."""
 
+import resource
+
 import h5py
 import numpy as np
 import pytest
@@ -136,6 +138,25 @@ def test_output_begins_a_file_and_appends(tmp_path):
         np.testing.assert_array_equal(file["label"][:, 0, 0, 0], [0, 1, 1, 2, 2, 3])
 
 
+def test_output_on_a_full_disk_is_an_error_and_what_was_written_stays(tmp_path):
+    net = output_net(tmp_path / "out.h5", data="dim: 2 dim: 3 dim: 100 dim: 100")
+    net.forward()
+    size = (tmp_path / "out.h5").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, limits[1]))
+    try:
+        with pytest.raises(BlobnetError, match="out.h5: cannot write HDF5: .*too large"):
+            net.forward()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["data"].shape == (2, 3, 100, 100)
+    net.forward()
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["data"].shape == (4, 3, 100, 100)
+    assert (tmp_path / "out.h5").stat().st_size < 2.2 * size
+
+
 def test_output_has_no_gradient(tmp_path):
     net = output_net(tmp_path / "out.h5")
     layer, bottom = net.layers[-1], net.bottoms[-1]
@@ -154,6 +175,6 @@ def test_what_is_wrong_with_output(tmp_path):
     with pytest.raises(BlobnetError, match="one to four axes"):
         output_net(tmp_path / "out.h5", data="dim: 2 dim: 1 dim: 1 dim: 1 dim: 1")
     net = output_net(tmp_path / "missing" / "out.h5")
-    with pytest.raises(BlobnetError, match="cannot write HDF5") as caught:
+    with pytest.raises(BlobnetError, match="out.h5: cannot write: No such file") as caught:
         net.forward()
     assert caught.value.layer == 'layer "out" (HDF5Output)'
