@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import patches, product, reference
+from blobnet.kernels import patches, product, reference, winograd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for
@@ -40,6 +40,9 @@ def forward(
     if config.reference_kernels():
         reference.forward(x, w, y, geometry, group, bias)
         return
+    if _winograd(x, w, geometry, x.shape[1], len(w), group):
+        winograd.correlate(x, w, y, geometry.input, geometry.pad, geometry.output, bias)
+        return
     frame = patches.patches(geometry).frame
     for part in _portions(y, frame):
         weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
@@ -51,6 +54,9 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     """dw += the gradient of the weights."""
     if config.reference_kernels():
         reference.backward_weights(x, dy, dw, geometry, group)
+        return
+    if _winograd(x, dy, geometry, x.shape[1], len(dw), group, winograd.LEAST_TILES_OF_WEIGHTS):
+        winograd.backward_weights(x, dy, dw, geometry)
         return
     frame = patches.patches(geometry).frame
     for part in _portions(dy, frame):
@@ -66,6 +72,11 @@ def backward_data(
     if config.reference_kernels() or not all_finite(w.reshape(-1)):
         reference.backward_data(dy, w, dx, geometry, group, bias)
         return
+    if _winograd(dy, w, geometry, dx.shape[1], len(w), group):
+        pad = tuple(2 - pad for pad in geometry.pad)
+        turned = _turned(w, 1, np.arange(8, -1, -1))[0]
+        winograd.correlate(dy, turned, dx, geometry.output, pad, geometry.input, bias)
+        return
     if _spreads(geometry):
         _spread(dy, w, dx, geometry, group, bias)
         return
@@ -76,6 +87,15 @@ def backward_data(
         layouts = _phase_layouts(geometry, len(source), dx.shape[1], len(w), group)
         for filters, (weights, columns, inputs) in zip(turned, layouts, strict=True):
             product.multiply(filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias)
+
+
+def _winograd(one, other, geometry: Geometry, c: int, o: int, group: int, least=winograd.LEAST_TILES) -> bool:
+    """Whether Winograd's way pays for a product of these two, and keeps every infinity and NaN in its place."""
+    return (
+        winograd.pays(geometry, len(one), c, o, group, one.dtype, least)
+        and bool(all_finite(one.reshape(-1)))
+        and bool(all_finite(other.reshape(-1)))
+    )
 
 
 def _spreads(geometry: Geometry) -> bool:
@@ -99,10 +119,8 @@ def _spread(dy, w, dx, geometry, group, bias) -> None:
         gradients = _planes(len(portion), o, group, p, np.zeros(1, np.int64), np.arange(p)).transposed()
         spread = _planes(len(portion), c, group, t * p, np.arange(t) * p, np.arange(p))
         product.multiply(w, weights, dy[first : first + images], gradients, columns, spread)
-        planes = portion.reshape(-1, portion.shape[2])
-        parallel_for(
-            patches.add_patches, len(planes), columns.reshape(-1, t, p), taps, pixels, geometry.output[-1], planes, grain=c
-        )
+        planes, spread_out, row = portion.reshape(-1, portion.shape[2]), columns.reshape(-1, t, p), geometry.output[-1]
+        parallel_for(patches.add_patches, len(planes), spread_out, taps, pixels, row, planes, grain=c)
         if bias is not None:
             portion += bias[:, None]
 

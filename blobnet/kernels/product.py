@@ -173,18 +173,24 @@ _multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors 
 def multiply_panels(work, rows, columns, depth, b_panels, sums, shape, accumulate):
     """The block's sums (+)= every panel of a times every panel of b."""
     lanes = shape.panel // NV
+    row = shape.columns
     for j in range(0, columns, shape.panel):
-        vectors = min(NV, -(-(columns - j) // lanes))
+        width = min(shape.panel, -(-(columns - j) // lanes) * lanes)
         b = b_panels + j * depth
         for i in range(0, rows, MR):
-            a = i * depth
-            c = sums + i * shape.columns + j
-            if vectors == 3:
-                _multiply_3(work, a, b, depth, c, shape.columns, accumulate)
-            elif vectors == 2:
-                _multiply_2(work, a, b, depth, c, shape.columns, accumulate)
-            else:
-                _multiply_1(work, a, b, depth, c, shape.columns, accumulate)
+            a, c = i * depth, sums + i * row + j
+            multiply_tile(work, a, 1, MR, work, b, width, depth, work, c, row, accumulate, width // lanes)
+
+
+@jit
+def multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, vectors):
+    """``simd.tile_product`` for 1 to NV vectors."""
+    if vectors == 3:
+        _multiply_3(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate)
+    elif vectors == 2:
+        _multiply_2(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate)
+    else:
+        _multiply_1(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate)
 
 
 @jit

@@ -67,6 +67,17 @@ class Emitter:
         """a b + c, rounded once where the processor can."""
         return self._call(f"llvm.fmuladd.{self._suffix}", self.vector, [a, b, c])
 
+    def combine(self, matrix: list[list[float]], vectors: list[ir.Value]) -> list[ir.Value]:
+        """The matrix times the column of vectors; zeros of the matrix cost nothing."""
+        results = []
+        for row in matrix:
+            total = self.zero()
+            for factor, vector in zip(row, vectors, strict=True):
+                if factor:
+                    total = self.multiply_add(ir.Constant(self.vector, [factor] * self.lanes), vector, total)
+            results.append(total)
+        return results
+
     def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
         """R rows of L lanes as L columns of R, packed one after the other into R vectors; R a power of two.
 
@@ -146,43 +157,73 @@ def tile_product(vectors: int):
     """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns."""
 
     @intrinsic
-    def multiply_tile(typing, work, a, b, depth, c, stride, accumulate):
-        """C = A B, or C += A B: work[c + r stride + j] = sum over k of work[a + k MR + r] work[b + k NR + j].
+    def multiply_tile(typing, a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate):
+        """C = A B, or C += A B, where row r, depth d and column n are found at
 
-        All three lie in one work array: A packed by columns of TILE_ROWS, B by rows of ``vectors`` vectors.
+        a[i + r a_row + d a_step],  b[j + d b_step + n],  c[k + r c_row + n]
         """
 
         def emit(context, builder, signature, arguments):
-            emitter, work = _open(context, builder, signature, arguments, 0)
-            _, a, b, depth, c, stride, accumulate = arguments
+            emitter, a, b, c = _open(context, builder, signature, arguments, 0, 4, 8)
+            _, i, a_row, a_step, _, j, b_step, depth, _, k, c_row, accumulate = arguments
+            rows, columns = range(TILE_ROWS), range(vectors)
+            a_starts = [builder.add(i, builder.mul(a_row, _index(r))) for r in rows]
             spots = [
-                (builder.add(c, builder.mul(stride, _index(r))), v * emitter.lanes)
-                for r in range(TILE_ROWS)
-                for v in range(vectors)
+                builder.add(builder.add(k, builder.mul(c_row, _index(r))), _index(v * emitter.lanes))
+                for r in rows
+                for v in columns
             ]
             sums = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in spots]
             with builder.if_then(accumulate):
-                for (row, column), total in zip(spots, sums, strict=True):
-                    builder.store(emitter.load(work, builder.add(row, _index(column))), total)
+                for spot, total in zip(spots, sums, strict=True):
+                    builder.store(emitter.load(c, spot), total)
             with cgutils.for_range(builder, depth) as loop:
-                a_row = builder.add(a, builder.mul(loop.index, _index(TILE_ROWS)))
-                b_row = builder.add(b, builder.mul(loop.index, _index(vectors * emitter.lanes)))
-                b_vectors = [
-                    emitter.load(work, builder.add(b_row, _index(v * emitter.lanes))) for v in range(vectors)
-                ]
-                for r in range(TILE_ROWS):
-                    factor = emitter.splat(builder.load(emitter.address(work, builder.add(a_row, _index(r)))))
-                    for v in range(vectors):
+                a_depth, b_row = builder.mul(loop.index, a_step), builder.add(j, builder.mul(loop.index, b_step))
+                b_vectors = [emitter.load(b, builder.add(b_row, _index(v * emitter.lanes))) for v in columns]
+                for r in rows:
+                    factor = emitter.splat(builder.load(emitter.address(a, builder.add(a_starts[r], a_depth))))
+                    for v in columns:
                         total = sums[r * vectors + v]
                         builder.store(emitter.multiply_add(factor, b_vectors[v], builder.load(total)), total)
-            for (row, column), total in zip(spots, sums, strict=True):
-                emitter.store(builder.load(total), work, builder.add(row, _index(column)))
+            for spot, total in zip(spots, sums, strict=True):
+                emitter.store(builder.load(total), c, spot)
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(work, index, index, index, index, index, types.boolean), emit
+        arguments = [a, index, index, index, b, index, index, index, c, index, index, types.boolean]
+        return types.void(*arguments), emit
 
     return multiply_tile
+
+
+def tile_transform(matrix: list[list[float]]):
+    """The intrinsic Y = M X M^T on square tiles X whose elements are vectors, for a constant matrix M."""
+
+    @intrinsic
+    def transform_tile(typing, x, i, x_row, x_column, y, j, y_row, y_column):
+        """Reads vectors at x[i + r x_row + c x_column], writes them at y[j + r y_row + c y_column]."""
+
+        def emit(context, builder, signature, arguments):
+            emitter, x, y = _open(context, builder, signature, arguments, 0, 4)
+            _, i, x_row, x_column, _, j, y_row, y_column = arguments
+
+            def place(origin, row, column, r, c):
+                return builder.add(origin, builder.add(builder.mul(row, _index(r)), builder.mul(column, _index(c))))
+
+            inputs, outputs = range(len(matrix[0])), range(len(matrix))
+            halves = [
+                emitter.combine(matrix, [emitter.load(x, place(i, x_row, x_column, r, c)) for r in inputs])
+                for c in inputs
+            ]
+            for r in outputs:
+                for c, vector in enumerate(emitter.combine(matrix, [half[r] for half in halves])):
+                    emitter.store(vector, y, place(j, y_row, y_column, r, c))
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(x, index, index, index, y, index, index, index), emit
+
+    return transform_tile
 
 
 def _open(context, builder, signature, arguments, *arrays):

@@ -34,7 +34,8 @@ EDGES = {
     "many images of few pixels": {"images": 40, "size": (3, 3), "kernel": (2, 2), "channels": 3, "filters": 17},
     "full blocks": {"images": 3, "channels": 70, "filters": 130, "size": (30, 31), "kernel": (3, 3), "pad": (1, 1)},
     "long rows": {"channels": 1, "filters": 2, "size": (300,), "kernel": (7,), "stride": (2,)},
-    "winograd": {"images": 2, "channels": 32, "filters": 36, "size": (30, 29), "kernel": (3, 3), "pad": (1, 1)},
+    "winograd": {"images": 3, "channels": 32, "filters": 80, "size": (30, 21), "kernel": (3, 3), "pad": (1, 1)},
+    "winograd, uneven padding": {"channels": 48, "filters": 32, "size": (41, 30), "kernel": (3, 3), "pad": (2, 0)},
 }
 
 

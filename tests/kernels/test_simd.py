@@ -61,18 +61,36 @@ def test_tile_product(dtype, vectors):
     multiply = simd.tile_product(vectors)
 
     @jit(cache=False)
-    def run(work, a, b, depth, c, stride, accumulate):
-        multiply(work, a, b, depth, c, stride, accumulate)
+    def run(a, b, c, depth, accumulate):
+        multiply(a, 1, 2, a.shape[1], b, 3, b.shape[1], depth, c, 4, c.shape[1], accumulate)
 
-    rows, columns, stride = simd.TILE_ROWS, vectors * simd.lanes(dtype), vectors * simd.lanes(dtype) + 5
+    rows, columns = simd.TILE_ROWS, vectors * simd.lanes(dtype)
     for depth in (0, 1, 2, 33):
         generator = np.random.default_rng(depth)
-        a, b = (generator.standard_normal((depth, extent)).astype(dtype) for extent in (rows, columns))
-        c = generator.standard_normal((rows, stride)).astype(dtype)
+        a, b, c = (
+            generator.standard_normal(shape).astype(dtype)
+            for shape in ((depth, 2 * rows + 3), (depth, columns + 5), (rows, columns + 7))
+        )
         for accumulate in (False, True):
-            work = np.concatenate([a.reshape(-1), b.reshape(-1), c.reshape(-1)])
-            run(work, 0, a.size, depth, a.size + b.size, stride, accumulate)
-            expected = a.T @ b + (c[:, :columns] if accumulate else 0)
-            found = work[a.size + b.size :].reshape(rows, stride)
-            np.testing.assert_allclose(found[:, :columns], expected, atol=1e-5)
-            np.testing.assert_array_equal(found[:, columns:], c[:, columns:])
+            found = c.copy()
+            run(a, b, found, depth, accumulate)
+            expected = c.copy()
+            expected[:, 4 : 4 + columns] *= accumulate
+            expected[:, 4 : 4 + columns] += a[:, 1 : 1 + 2 * rows : 2].T @ b[:, 3 : 3 + columns]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@DTYPES
+def test_tile_transform(dtype):
+    matrix = np.array([[1, 0, -2], [0.5, 3, 0]])
+    transform_tile = simd.tile_transform(matrix.tolist())
+
+    @jit(cache=False)
+    def run(x, y):
+        transform_tile(x, 0, x.strides[0] // x.itemsize, x.shape[2], y, 0, y.shape[2], y.shape[1] * y.shape[2])
+
+    lanes = simd.lanes(dtype)
+    x = np.random.default_rng(0).standard_normal((3, 3, lanes)).astype(dtype)
+    y = np.zeros((2, 2, lanes), dtype)
+    run(x, y)
+    np.testing.assert_allclose(y, np.einsum("ir,rcl,jc->jil", matrix, x, matrix), atol=1e-5)
