@@ -65,7 +65,7 @@ def test_dependencies_are_what_is_imported():
 def test_data_files_of_the_zoo_are_installed():
     patterns = read_setup()["options.package_data"]["blobnet.zoo"].split(", ")
     installed = {path for pattern in patterns for path in (ROOT / "zoo").glob(pattern)}
-    tracked = {path for path in (ROOT / "zoo").glob("*/*") if path.suffix != ".pyc"}
+    tracked = {path for path in (ROOT / "zoo").glob("*/*") if path.is_file() and path.suffix != ".py"}
     assert installed == tracked
 
 

@@ -19,12 +19,12 @@ _FOLDER = Path(__file__).resolve().parent
 
 
 def names() -> list[str]:
-    """The models that ``load`` knows, sorted."""
-    return sorted(deploy.parent.name for deploy in _FOLDER.glob("*/deploy.prototxt"))
+    """The models of the zoo, sorted."""
+    return sorted(solver.parent.name for solver in _FOLDER.glob("*/solver.prototxt"))
 
 
 def folder(name: str) -> Path:
-    """Where the prototxts and the weights of a model are."""
+    """Where the files of a model are."""
     if name not in names():
         hint = did_you_mean(name, names())
         raise BlobnetError(f'the zoo has no model "{name}"{hint} (models: {", ".join(names())})')
@@ -38,6 +38,9 @@ def load(name: str) -> "Classifier":
     probabilities = net.predict(images)
     """
     model = folder(name)
+    weights = model / f"{name}.caffemodel"
+    if not weights.is_file():
+        raise BlobnetError(f'the zoo has no weights for "{name}"; train it: blobnet train --solver {model}/solver.prototxt')
     from blobnet.zoo.classifier import Classifier
 
-    return Classifier(model / "deploy.prototxt", model / f"{name}.caffemodel")
+    return Classifier(model / "deploy.prototxt", weights)

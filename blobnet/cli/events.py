@@ -53,13 +53,18 @@ class EventLog(Callback):
 class DisplayLog(Callback):
     """The lines that ``display: N`` asks for, every N iterations."""
 
+    def __init__(self) -> None:
+        self._last: int | None = None
+
     def on_display(self, solver: Solver, record: DisplayRecord) -> None:
-        log.info("Iteration %d%s, loss = %g", record.iteration, _speed(solver, record), record.loss)
+        log.info("Iteration %d%s, loss = %g", record.iteration, self._speed(record), record.loss)
         for number, output in enumerate(record.outputs):
             log.info("    Train net output #%d: %s", number, describe_output(output))
         log.info("Iteration %d, lr = %g", record.iteration, record.lr)
+        self._last = record.iteration
 
-
-def _speed(solver: Solver, record: DisplayRecord) -> str:
-    display = solver.param.display
-    return f" ({display / record.seconds:g} iter/s, {record.seconds:g}s/{display} iters)" if record.seconds else ""
+    def _speed(self, record: DisplayRecord) -> str:
+        if self._last is None:
+            return ""
+        iterations = record.iteration - self._last
+        return f" ({iterations / record.seconds:g} iter/s, {record.seconds:g}s/{iterations} iters)"

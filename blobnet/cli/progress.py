@@ -20,31 +20,33 @@ class LiveLine(Callback):
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._seconds_per_iteration = 0.0
+        self._iterations = 0  # since the last drawing, and the time they took
+        self._seconds = 0.0
 
     def on_start(self, solver: Solver) -> None:
         self._images = batch_size(solver.net) * solver.param.iter_size
-        self._mark(solver)
+        self._drawn = self._now = time.monotonic()
 
     def on_iteration(self, solver: Solver, loss: float) -> None:
-        elapsed = time.monotonic() - self._since
-        if elapsed < _SECONDS_BETWEEN_DRAWINGS:
-            return
-        latest = elapsed / (solver.iter - self._from)
-        smoothing = _SMOOTHING if self._seconds_per_iteration else 0.0
-        self._seconds_per_iteration = smoothing * self._seconds_per_iteration + (1 - smoothing) * latest
-        self._draw(solver, loss)
-        self._mark(solver)
+        before, self._now = self._now, time.monotonic()
+        self._iterations += 1
+        self._seconds += self._now - before
+        if self._now - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
+            self._measure()
+            self._draw(solver, loss)
 
     def on_test(self, solver: Solver, index: int, outputs: list[Output], loss: float | None) -> None:
-        self._mark(solver)
+        self._now = time.monotonic()  # the time of a test is no time of training
 
     def on_finish(self, solver: Solver) -> None:
         self._stream.write(CLEAR_LINE)
         self._stream.flush()
 
-    def _mark(self, solver: Solver) -> None:
-        """Measure from here: what happened since, such as a test pass, counts as no training."""
-        self._since, self._from = time.monotonic(), solver.iter
+    def _measure(self) -> None:
+        latest = self._seconds / self._iterations
+        smoothing = _SMOOTHING if self._seconds_per_iteration else 0.0
+        self._seconds_per_iteration = smoothing * self._seconds_per_iteration + (1 - smoothing) * latest
+        self._iterations, self._seconds = 0, 0.0
 
     def _draw(self, solver: Solver, loss: float) -> None:
         left = timedelta(seconds=round((solver.param.max_iter - solver.iter) * self._seconds_per_iteration))
@@ -54,6 +56,7 @@ class LiveLine(Callback):
         )
         self._stream.write(CLEAR_LINE + line[: shutil.get_terminal_size().columns - 1])
         self._stream.flush()
+        self._drawn = self._now
 
 
 def batch_size(net: Net) -> int:

@@ -39,9 +39,9 @@ def test_version(capsys):
         (["trian"], 'unknown command "trian"; did you mean "train"? (commands: train, test, time, device_query)'),
         (["train"], "--solver is needed (blobnet train --help lists the flags)"),
         (["test", "--weights", "w"], "--model is needed (blobnet test --help lists the flags)"),
-        (["train", "--solver", "none.prototxt"], "none.prototxt: cannot read: No such file or directory"),
-        (["test", "-model=none.prototxt", "-weights=w"], "none.prototxt: cannot read: No such file or directory"),
-        (["time", "--model", "."], ".: cannot read: it is not a regular file"),
+        (["train", "--solver", "none"], "none: cannot read the file: No such file or directory"),
+        (["test", "-model=none", "-weights=w"], "none: cannot read the file: No such file or directory"),
+        (["time", "--model", "."], ".: cannot read the file: Is a directory"),
         (
             ["train", "--solver", "s", "--snapshot", "a", "--weights", "b"],
             "--snapshot resumes a training, --weights starts one: give one of them, not both",

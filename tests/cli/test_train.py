@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,15 @@ def messages(capsys):
     return [GLOG.sub("", line, count=1) for line in lines]
 
 
+def loss_after(iterations):
+    """Every update of weights and bias brings the prediction closer to 1, by 0.1 * (3 * 0.5^2 + 1) of the distance."""
+    return f"{0.5 * (1 - 0.175) ** (2 * iterations):g}"
+
+
 def test_the_log_reads_as_caffes(run_folder, capsys):
     assert cli.main(["train", "--solver", "solver.prototxt", "--threads", "1"]) == 0
-    said = [re.sub(r" \(\S+ iter/s, \S+s/", " (N iter/s, Ns/", line) for line in messages(capsys)]
+    said = [re.sub(r"\(\S+ iter/s, \S+s/", "(N iter/s, Ns/", line) for line in messages(capsys)]
+    middle, end = loss_after(2), loss_after(4)
     assert said[said.index("Solving line") :] == [
         "Solving line",
         "Learning Rate Policy: fixed",
@@ -35,15 +42,18 @@ def test_the_log_reads_as_caffes(run_folder, capsys):
         "    Train net output #0: loss = 0.5 (* 1 = 0.5 loss)",
         "Iteration 0, lr = 0.1",
         "Iteration 2, Testing net (#0)",
-        "    Test net output #0: loss = 0.338253 (* 1 = 0.338253 loss)",
-        "Iteration 2 (N iter/s, Ns/2 iters), loss = 0.338253",
-        "    Train net output #0: loss = 0.338253 (* 1 = 0.338253 loss)",
+        f"    Test net output #0: loss = {middle} (* 1 = {middle} loss)",
+        f"Iteration 2 (N iter/s, Ns/2 iters), loss = {middle}",
+        f"    Train net output #0: loss = {middle} (* 1 = {middle} loss)",
         "Iteration 2, lr = 0.1",
         "Snapshotting to line_iter_4.caffemodel and line_iter_4.solverstate",
         "Iteration 4, Testing net (#0)",
-        "    Test net output #0: loss = 0.228833 (* 1 = 0.228833 loss)",
+        f"    Test net output #0: loss = {end} (* 1 = {end} loss)",
+        f"Iteration 4 (N iter/s, Ns/2 iters), loss = {end}",
+        f"    Train net output #0: loss = {end} (* 1 = {end} loss)",
+        "Iteration 4, lr = 0.1",
         "Optimization Done.",
-        "Last test: loss = 0.228833",
+        f"Last test: loss = {end}",
         "Weights: line_iter_4.caffemodel",
     ]
 
@@ -63,7 +73,9 @@ def test_a_training_starts_from_weights(run_folder, capsys):
     assert cli.main(["train", "--solver=solver.prototxt"]) == 0
     capsys.readouterr()
     assert cli.main(["train", "--solver=solver.prototxt", "--weights=line_iter_4.caffemodel"]) == 0
-    assert "    Test net output #0: loss = 0.228833 (* 1 = 0.228833 loss)" in messages(capsys)
+    said = messages(capsys)
+    first_test = said[said.index("Iteration 0, Testing net (#0)") + 1]
+    assert first_test.startswith(f"    Test net output #0: loss = {loss_after(4)} ")
 
 
 @pytest.mark.parametrize("flags", [["--level=2", "--stage=extra"], ["-stage", "extra,other", "-level", "3"]])
@@ -85,7 +97,7 @@ def test_a_gpu_is_asked_for(run_folder, capsys):
     ("change", "said"),
     [
         (("base_lr", "base_rl"), 'solver.prototxt:3: .*base_rl.*base_lr'),
-        (("net.prototxt", "none.prototxt"), "none.prototxt: cannot read: No such file or directory"),
+        (("net.prototxt", "none.prototxt"), "none.prototxt: cannot read the file: No such file or directory"),
         (('"fixed"', '"fixd"'), 'solver.prototxt:4: lr_policy must be one of .* got "fixd"; did you mean "fixed"'),
     ],
 )
@@ -96,11 +108,22 @@ def test_faults_of_the_solver_name_file_and_line(run_folder, capsys, change, sai
     assert re.match(f"error: {said}", capsys.readouterr().err.splitlines()[-1])
 
 
-def endless(folder):
+@contextmanager
+def endless_training(folder, *flags, stderr=subprocess.PIPE):
+    """The process of a training that goes on until it is told to stop."""
     text = (folder / "solver.prototxt").read_text()
     (folder / "solver.prototxt").write_text(text.replace("max_iter: 4", "max_iter: 1000000000"))
-    arguments = [sys.executable, "-m", "blobnet", "train", "--solver=solver.prototxt"]
-    return arguments, {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "blobnet", "train", "--solver=solver.prototxt", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    with subprocess.Popen(command, env=environment, stderr=stderr, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(said, lines):
+    assert any(said in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -108,40 +131,32 @@ def endless(folder):
     [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGHUP, ["-sighup_effect=stop"])],
 )
 def test_a_signal_stops_after_a_snapshot(run_folder, number, flags):
-    arguments, environment = endless(run_folder)
-    with subprocess.Popen([*arguments, *flags], env=environment, stderr=subprocess.PIPE, text=True) as process:
-        next(line for line in process.stderr if "Iteration 2" in line)
+    with endless_training(run_folder, *flags) as process:
+        wait_for("Iteration 2", process.stderr)
         process.send_signal(number)
-        said = process.stderr.read()
-    assert process.returncode == 0
-    stopped = int(re.search(r"Optimization stopped early, at iteration (\d+)", said)[1])
+        rest = process.stderr.read()
+        assert process.wait() == 0
+    stopped = int(re.search(r"Optimization stopped early, at iteration (\d+)", rest)[1])
     assert (run_folder / f"line_iter_{stopped}.solverstate").is_file()
 
 
 def test_a_snapshot_on_demand_lets_the_training_go_on(run_folder):
-    arguments, environment = endless(run_folder)
-    with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        next(line for line in process.stderr if "Iteration 2" in line)
+    with endless_training(run_folder) as process:
+        wait_for("Iteration 2", process.stderr)
         process.send_signal(signal.SIGHUP)
-        next(line for line in process.stderr if "Snapshotting" in line)
-        next(line for line in process.stderr if "lr = " in line)
-        process.send_signal(signal.SIGINT)
-        process.stderr.read()
-    assert process.returncode == 0
+        wait_for("Snapshotting", process.stderr)
+        wait_for("lr = ", process.stderr)
 
 
 def test_a_terminal_gets_one_live_line(run_folder):
-    arguments, environment = endless(run_folder)
     terminal, stderr = pty.openpty()
-    with subprocess.Popen(arguments, env=environment, stderr=stderr) as process:
+    with endless_training(run_folder, stderr=stderr):
         os.close(stderr)
         shown = b""
         while b" left" not in shown:
             shown += os.read(terminal, 4096)
-        process.send_signal(signal.SIGINT)
-        while process.poll() is None:
-            shown += os.read(terminal, 4096)
     os.close(terminal)
-    live = rb"\r\x1b\[KIteration \d+/1000000000  loss \S+  lr 0.1  \d+ images/s  \S+( days, \S+)? left"
-    assert re.search(live, shown)
+    assert re.search(
+        rb"\r\x1b\[KIteration \d+/1000000000  loss \S+  lr 0.1  \d+ images/s  (\d+ days, )?\d+:\d\d:\d\d left", shown
+    )
     assert b"Train net output" not in shown
