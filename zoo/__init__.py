@@ -40,7 +40,8 @@ def load(name: str) -> "Classifier":
     model = folder(name)
     weights = model / f"{name}.caffemodel"
     if not weights.is_file():
-        raise BlobnetError(f'the zoo has no weights for "{name}"; train it: blobnet train --solver {model}/solver.prototxt')
+        remedy = f"train it: blobnet train --solver {model}/solver.prototxt"
+        raise BlobnetError(f'the zoo has no weights for "{name}"; {remedy}')
     from blobnet.zoo.classifier import Classifier
 
     return Classifier(model / "deploy.prototxt", weights)
