@@ -15,6 +15,7 @@ one long row, cut into blocks: each block is transformed, multiplied and transfo
 cache. What is not finite would spread over a tile, so the caller keeps it away.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,9 @@ BLOCK_TILES, MANY_CHANNELS, BLOCK_TILES_OF_MANY = 48, 256, 96
 # VGG's layers: 3 x 3 over 64 to 256 channels runs 2 to 2.8 times as fast as the direct sum.
 LEAST_CHANNELS = 32
 LEAST_TILES, LEAST_TILES_OF_WEIGHTS = 48, 96
+
+# Output pixels whose images are turned to channels last at once.
+PIXELS_AT_ONCE = 16384
 
 # Tiles whose transforms are kept at once for the gradient of the weights.
 TILES_AT_ONCE = 256
@@ -99,27 +103,42 @@ def _grid(outputs: tuple[int, ...], channels: int, tile: int) -> Grid:
 def correlate(x, w, y, sizes, pad, outputs, bias: np.ndarray | None) -> None:
     """y = w * x + bias for x [N, C, pixels] of the given sizes, w [O, C, taps], y [N, O, pixels]."""
     c, o = x.shape[1], len(w)
-    inputs, grid = _grid(outputs, c, IN), _grid(outputs, o, OUT)
-    images = _channels_last(x, sizes, pad, inputs)
     filters = np.empty(ELEMENTS * c * o, w.dtype)
     parallel_for(transform_filters, c, np.ascontiguousarray(w.transpose(1, 2, 0)), filters, grain=8)
-    results = np.empty(len(x) * grid.size, y.dtype)
-    tiles = len(x) * grid.rows * grid.columns
+    bias = np.zeros(o, y.dtype) if bias is None else bias
+    for part in _portions(x, outputs):
+        _correlate_portion(x[part], filters, y[part], sizes, pad, outputs, bias)
+
+
+def _correlate_portion(x, filters, y, sizes, pad, outputs, bias) -> None:
+    n, c, o = len(x), x.shape[1], y.shape[1]
+    inputs, grid = _grid(outputs, c, IN), _grid(outputs, o, OUT)
+    images = _channels_last(x, sizes, pad, inputs)
+    results = np.empty(n * grid.size, y.dtype)
+    tiles = n * grid.rows * grid.columns
     blocks = -(-tiles // (BLOCK_TILES if c < MANY_CHANNELS else BLOCK_TILES_OF_MANY))
     blocks += -blocks % config.threads()
     block = -(-tiles // blocks // product.MR) * product.MR
     blocks = -(-tiles // block)
     work = scratch(ELEMENTS * block * (c + o + 2 * LANES), y.dtype)
     parallel_for(correlate_blocks, blocks, images, inputs, c, filters, results, grid, o, tiles, block, scratch=work)
-    bias = np.zeros(o, y.dtype) if bias is None else bias
-    parallel_for(to_channels_first, len(x) * (o // LANES), results, grid, y, *outputs, bias)
+    parallel_for(to_channels_first, n * (o // LANES), results, grid, y, *outputs, bias)
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
     """dw += G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G."""
     c, o = x.shape[1], dy.shape[1]
-    inputs, grid = _grid(geometry.output, c, IN), _grid(geometry.output, o, OUT)
     sums = np.zeros((ELEMENTS, c, o), dw.dtype)
+    for part in _portions(x, geometry.output):
+        _add_products(x[part], dy[part], geometry, sums)
+    taps = np.empty((c, TAPS * TAPS, o), dw.dtype)
+    parallel_for(transform_filters_back, c, sums.reshape(-1), taps, grain=8)
+    dw += taps.transpose(2, 0, 1)
+
+
+def _add_products(x, dy, geometry, sums) -> None:
+    c, o = x.shape[1], dy.shape[1]
+    inputs, grid = _grid(geometry.output, c, IN), _grid(geometry.output, o, OUT)
     images = _channels_last(x, geometry.input, geometry.pad, inputs)
     gradients = _channels_last(dy, geometry.output, (0, 0), grid)
     tiles = len(x) * grid.rows * grid.columns
@@ -130,9 +149,12 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
         parallel_for(transform_gradients, count, first, gradients, grid, o, z, count * o, grain=8)
         a, b = (matrix_layout(count, channels, transposed=True, batch=ELEMENTS) for channels in (c, o))
         multiply(v, a, z, b, sums, matrix_layout(c, o, batch=ELEMENTS), beta=1)
-    taps = np.empty((c, TAPS * TAPS, o), dw.dtype)
-    parallel_for(transform_filters_back, c, sums.reshape(-1), taps, grain=8)
-    dw += taps.transpose(2, 0, 1)
+
+
+def _portions(x: np.ndarray, outputs: tuple[int, int]) -> Iterator[slice]:
+    """As many images at once as keep their copies small and all threads busy."""
+    images = max(1, PIXELS_AT_ONCE // (outputs[0] * outputs[1]))
+    return (slice(first, first + images) for first in range(0, len(x), images))
 
 
 def _channels_last(x: np.ndarray, sizes, pad, grid: Grid) -> np.ndarray:
