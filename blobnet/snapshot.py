@@ -5,9 +5,10 @@ Both files are as Caffe writes them, binary or HDF5. The solverstate holds one f
 """
 
 import base64
+import contextlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,15 +68,30 @@ def prepare(prefix: Path) -> None:
 
 
 def write(paths: Paths, net: Net, state: State, as_hdf5: bool, diff: bool) -> None:
-    """Write both files, and let the weights take their place right before the state, which names them."""
+    """Write both files aside, then let them take their places one right after the other."""
     prepare(paths.state)
-    with files.atomic_write(paths.state) as temporary:
-        temporary.write_bytes(_hdf5_content(state) if as_hdf5 else _binary_content(state, paths.state))
-        files.flush(temporary)
+    folder = paths.state.parent
+    with files.os_errors(folder, "write a snapshot"), _folder_aside(paths) as aside:
         if as_hdf5:
-            write_hdf5_weights(paths.model, net, diff)
+            write_hdf5_weights(aside.model, net, diff)
+            _write_hdf5_state(aside.state, state)
         else:
-            weights.write_caffemodel(paths.model, net.to_proto(write_diff=diff))
+            weights.write_caffemodel(aside.model, net.to_proto(write_diff=diff))
+            _write_binary_state(aside.state, state)
+        aside.model.replace(paths.model)
+        aside.state.replace(paths.state)
+        files.flush(folder)
+
+
+@contextlib.contextmanager
+def _folder_aside(paths: Paths) -> Iterator[Paths]:
+    """The same file names in a passing folder beside; an error in the block names the file that was meant."""
+    folder = paths.state.parent
+    with tempfile.TemporaryDirectory(prefix=f".{paths.state.name}.", suffix=".tmp", dir=folder) as aside:
+        try:
+            yield Paths(*(Path(aside) / path.name for path in paths))
+        except BlobnetError as error:
+            raise BlobnetError(error.message, file=str(folder / Path(error.file or "").name)) from error
 
 
 def write_hdf5_weights(path: str | Path, net: Net, diff: bool = False) -> None:
@@ -114,7 +130,7 @@ def same_shape(found: Sequence[int], own: Sequence[int]) -> bool:
     return legacy or tuple(found) == tuple(own)
 
 
-def _binary_content(state: State, path: Path) -> bytes:
+def _write_binary_state(path: Path, state: State) -> None:
     message = pb.SolverState(
         iter=state.iteration,
         learned_net=state.learned_net,
@@ -122,7 +138,7 @@ def _binary_content(state: State, path: Path) -> bytes:
         history=[blob_proto.from_array(array) for array in state.history],
         resume=_to_json(state.resume),
     )
-    return files.message_content(message, path)
+    files.write_message(path, message)
 
 
 def _read_binary_state(path: str | Path) -> State:
@@ -137,8 +153,8 @@ def _read_binary_state(path: str | Path) -> State:
     return State(state.iter, state.learned_net, state.current_step, history, resume)
 
 
-def _hdf5_content(state: State) -> bytes:
-    with hdf5.in_memory() as file:
+def _write_hdf5_state(path: Path, state: State) -> None:
+    with hdf5.writer(path) as file:
         file.create_dataset("iter", data=np.array([state.iteration], np.int32))
         file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
         hdf5.write_text(file, "learned_net", state.learned_net)
@@ -146,7 +162,6 @@ def _hdf5_content(state: State) -> bytes:
         for index, array in enumerate(state.history):
             group.create_dataset(str(index), data=array)
         file.create_dataset("resume", data=np.frombuffer(_to_json(state.resume).encode(), np.uint8))
-        return hdf5.image(file)
 
 
 def _read_hdf5_state(path: str | Path) -> State:
