@@ -29,9 +29,10 @@ class Batch:
                 if index == 0:
                     self.data.reshape(count, *shape)
                     self.label.reshape(count)
-                if shape != self.data.shape[1:]:
-                    raise BlobnetError(f"has shape {shape}; the first one of its batch has {self.data.shape[1:]}")
-                transformer.apply(pixels, drawn, self.data.data[index])
+                    rows, labels = self.data.data, self.label.data
+                if shape != rows.shape[1:]:
+                    raise BlobnetError(f"has shape {shape}; the first one of its batch has {rows.shape[1:]}")
+                transformer.apply(pixels, drawn, rows[index])
             except BlobnetError as error:
                 raise BlobnetError(error.message, file=place) from error
-            self.label.data[index] = label
+            labels[index] = label

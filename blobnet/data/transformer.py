@@ -1,5 +1,6 @@
 """transform_param: what happens to each image on its way into the batch."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +21,12 @@ class Draws(NamedTuple):
 
 
 class Transformer:
-    """Crop, mirror, subtract the mean, scale: (pixel - mean) * scale, in one pass.
+    """Pad, crop, mirror, subtract the mean, scale: (pixel - mean) * scale, in one pass.
 
     transform_param (proto defaults in parentheses)
         scale (1), mirror (false): a mirror image half of the times, in both phases,
-        crop_size (0: none): at a random place in TRAIN, from the middle in TEST,
+        pad (0; our own): a border of so many values that are 0 after the mean has been subtracted,
+        crop_size (0: none): at a random place in TRAIN, from the middle in TEST, border included,
         mean_file: a mean image of the size before cropping, cropped at the same place,
         mean_value: one for all channels or one for each; not besides mean_file,
         force_color, force_gray (false): how encoded images are decoded; not both
@@ -43,6 +45,7 @@ class Transformer:
         if param.mean_file:
             self.mean_image = read_mean(context.find(param.mean_file)).astype(context.dtype, copy=False)
         self._mean_values = np.array(param.mean_value or [0], context.dtype)
+        self._channel_means = functools.cache(self._spread_values)
 
     @property
     def color(self) -> bool | None:
@@ -55,25 +58,31 @@ class Transformer:
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         """The shape that an image of these extents gets."""
-        crop = self._param.crop_size
+        crop, border = self._param.crop_size, 2 * self._param.pad
+        height, width = height + border, width + border
         if crop > min(height, width):
-            raise BlobnetError(f"crop_size must fit into the image; got crop_size {crop}, image {height} x {width}")
+            padded = " with its padding" if border else ""
+            text = f"crop_size must fit into the image{padded}; got crop_size {crop}, image {height} x {width}"
+            raise BlobnetError(text)
         return (channels, crop, crop) if crop else (channels, height, width)
 
     def apply(self, pixels: np.ndarray, draws: Draws, out: np.ndarray) -> None:
         """Transform an image [C, H, W] of bytes or floats into ``out`` [C, h, w] of ``shape``'s extents."""
-        mean = self.mean(pixels.shape)
-        slack = pixels.shape[1] - out.shape[1], pixels.shape[2] - out.shape[2]
+        mean, pad = self.mean(pixels.shape), self._param.pad
+        slack = pixels.shape[1] + 2 * pad - out.shape[1], pixels.shape[2] + 2 * pad - out.shape[2]
         if self._random_crop:
             top, left = int(draws.top * (slack[0] + 1)), int(draws.left * (slack[1] + 1))
         else:
             top, left = slack[0] // 2, slack[1] // 2
-        window = np.s_[:, top : top + out.shape[1], left : left + out.shape[2]]
-        if self.mean_image is not None:
-            mean = mean[window]
         if self.mirrors(draws):
             out = out[:, :, ::-1]
-        augment.normalize(pixels[window], mean, self.scale, out)
+        if pad:
+            out[...] = 0
+        rows, rows_out = _overlap(top - pad, out.shape[1], pixels.shape[1])
+        columns, columns_out = _overlap(left - pad, out.shape[2], pixels.shape[2])
+        if self.mean_image is not None:
+            mean = mean[:, rows, columns]
+        augment.normalize(pixels[:, rows, columns], mean, self.scale, out[:, rows_out, columns_out])
 
     def mirrors(self, draws: Draws) -> bool:
         return self._param.mirror and draws.mirror < 0.5
@@ -84,8 +93,18 @@ class Transformer:
             if self.mean_image.shape != shape:
                 raise BlobnetError(f"the mean image has shape {self.mean_image.shape}, the image {shape}")
             return self.mean_image
-        if len(self._mean_values) not in (1, shape[0]):
-            raise BlobnetError(
-                f"mean_value must be given once or once a channel; got {len(self._mean_values)} for {shape[0]} channels"
-            )
-        return np.repeat(self._mean_values, shape[0] // len(self._mean_values)).reshape(-1, 1, 1)
+        return self._channel_means(shape[0])
+
+    def _spread_values(self, channels: int) -> np.ndarray:
+        """The mean values as [C, 1, 1]."""
+        given = len(self._mean_values)
+        if given not in (1, channels):
+            raise BlobnetError(f"mean_value must be given once or once a channel; got {given} for {channels} channels")
+        return np.repeat(self._mean_values, channels // given).reshape(-1, 1, 1)
+
+
+def _overlap(start: int, count: int, extent: int) -> tuple[slice, slice]:
+    """What ``count`` lines from ``start`` on share with an image of ``extent`` lines: in the image, and among them."""
+    first = max(start, 0)
+    last = max(first, min(start + count, extent))
+    return slice(first, last), slice(first - start, last - start)
