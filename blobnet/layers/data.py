@@ -173,6 +173,8 @@ class WindowData(PrefetchingLayer):
         self.require(bool(param.source), "source must name a window file", "window_data_param.source")
         self.require(param.batch_size > 0, "batch_size must be given and positive", "window_data_param.batch_size")
         self.require(crop > 0, "crop_size must be given and positive", "transform_param.crop_size")
+        pad = self.param.transform_param.pad
+        self.require(not pad, f"windows are warped and take no pad; got {pad}", "transform_param.pad")
         self.require(
             2 * param.context_pad < crop,
             f"context_pad must be less than half of crop_size; got {param.context_pad}, crop_size {crop}",

@@ -67,6 +67,23 @@ def test_mean_image_is_cropped_and_mirrored_with_the_image(tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_padding_is_zero_after_the_mean_and_moves_with_crop_and_mirror(tmp_path):
+    mean.write_mean(tmp_path / "mean", FLOATS)
+    mean_file = f'mean_file: "{tmp_path / "mean"}" scale: 0.5'
+    padded = np.pad((BYTES - FLOATS) * np.float32(0.5), ((0, 0), (2, 2), (2, 2)))
+    np.testing.assert_array_equal(run(f"pad: 2 {mean_file}", BYTES), padded)
+    for draws, top, left in (((0.9, 0, 0), 0, 0), ((0.9, 0.9999, 0.9999), 4, 6), ((0.1, 0.5, 0.9999), 2, 6)):
+        found = run(f"pad: 2 crop_size: 9 mirror: true {mean_file}", BYTES, Draws(*draws), phase=pb.TRAIN)
+        expected = padded[:, top : top + 9, left : left + 9]
+        np.testing.assert_array_equal(found, expected[:, :, ::-1] if draws[0] < 0.5 else expected)
+    np.testing.assert_array_equal(run("pad: 2 crop_size: 9", BYTES), BYTES[:, :, 1:10])
+
+
+def test_a_crop_may_hold_nothing_but_padding():
+    found = run("pad: 9 crop_size: 4 mean_value: 7", BYTES, Draws(0.9, 0, 0.9999), phase=pb.TRAIN)
+    np.testing.assert_array_equal(found, np.zeros((3, 4, 4)))
+
+
 def test_draws_cover_all_places_evenly():
     transform = transformer("crop_size: 8 mirror: true", pb.TRAIN)
     draws = transform.draw(np.random.default_rng(1), 6000)
