@@ -113,7 +113,7 @@ def test_random_windows(part):
 def test_gradient(method, settings, phase):
     if method == "STOCHASTIC" and "pad" in settings:
         settings = settings.replace("pad: 1", "")
-    x = RANDOM.permutation(2 * 2 * 6 * 7).reshape(2, 2, 6, 7) / 20 + 0.1
+    x = np.random.default_rng(1).permutation(2 * 2 * 6 * 7).reshape(2, 2, 6, 7) / 20 + 0.1
     assert check_gradient(pooling(f"pool: {method} {settings}"), [x], phase=phase) < 1e-5
 
 
