@@ -108,12 +108,15 @@ def write_hdf5_weights(path: str | Path, net: Net, diff: bool = False) -> None:
 def read(path: str | Path) -> State:
     """Read a solverstate, recognised by its content."""
     try:
-        return _read_hdf5_state(path) if hdf5.is_hdf5(path) else _read_binary_state(path)
+        state = _read_hdf5_state(path) if hdf5.is_hdf5(path) else _read_binary_state(path)
     except BlobnetError:
         if _holds_weights(path):
             text = "holds weights, not the state of a solver: give it as weights, or give the solverstate beside it"
             raise BlobnetError(text, file=str(path)) from None
         raise
+    if isinstance(state.learned_net, bytes) or "\0" in state.learned_net:
+        raise BlobnetError(f"its learned_net is no file name: {state.learned_net!r}", file=str(path))
+    return state
 
 
 def find_model(state: State, path: Path) -> Path | None:

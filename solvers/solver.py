@@ -270,7 +270,7 @@ class Solver:
     def _test(self, net: Net, batches: int) -> TestResult | None:
         """Means over the batches; None when a callback asked to stop."""
         loss = 0.0
-        totals = {name: np.zeros(net.blobs[name].shape) for name in net.outputs}
+        totals: dict[str, np.ndarray] = {}
         for _ in range(batches):
             action = self._asked_action()
             if Action.SNAPSHOT in action:
@@ -279,8 +279,13 @@ class Solver:
                 self.stopped = True
                 return None
             loss += self._forward(net)
-            for name, total in totals.items():
-                total += net.blobs[name].data
+            for name in net.outputs:
+                data = net.blobs[name].data.astype(np.float64)
+                total = totals.setdefault(name, np.zeros_like(data))
+                if total.shape != data.shape:
+                    shapes = f"{total.shape} and {data.shape}"
+                    raise BlobnetError(f'test output "{name}" has shapes {shapes} in two batches, so it has no mean')
+                total += data
         means = {name: total / batches for name, total in totals.items()}
         return TestResult(_outputs(net, means), loss / batches if self.param.test_compute_loss else None)
 
@@ -338,7 +343,7 @@ class Solver:
             log.info("%s: holds no random state, data positions or losses, as Caffe wrote it; these start over", path)
             return
         try:
-            self._losses.extend(resume["losses"])
+            self._losses.extend(map(float, resume["losses"]))
             self.net.restore(resume["train_net"])
             for net, states in zip(self.test_nets, resume["test_nets"], strict=True):
                 net.restore(states)

@@ -283,6 +283,14 @@ def test_missing_weights(tmp_path, monkeypatch):
     assert "gone.caffemodel: cannot read" in restore_error(tmp_path, path)
 
 
+@pytest.mark.parametrize("name", [b"\xff.caffemodel", b"s\0.caffemodel"])
+def test_weights_named_by_no_text(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = state_of(tmp_path)
+    path.write_bytes(path.read_bytes() + b"\x12" + bytes([len(name)]) + name)  # field 2 again: the last one counts
+    assert "s_iter_0.solverstate: its learned_net is no file name" in restore_error(tmp_path, path)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_weights_given_as_state(form, tmp_path):
     solver = create(tmp_path, FORMATS[form])

@@ -110,6 +110,17 @@ def test_test_all_gives_means_over_the_batches(tmp_path):
     assert events.tests == [result]
 
 
+def test_an_output_that_changes_its_shape_has_no_mean(tmp_path):
+    class Grow(solvers.Callback):
+        def on_forward(self, solver, net):
+            net.set_input("x", np.ones((net.blobs["x"].shape[0] + 1, 1)))
+
+    net = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 } } }'
+    solver = create(tmp_path, f"test_iter: 2 test_interval: 1 {QUIET}", net, callbacks=[Grow()])
+    with pytest.raises(BlobnetError, match=r'"x" has shapes \(2, 1\) and \(3, 1\) in two batches'):
+        solver.test_all()
+
+
 def test_outputs_are_numbered_over_all_their_values(tmp_path):
     net = NET.replace("include { phase: TEST }", 'include { phase: TEST stage: "never" }')
     solver = create(tmp_path, f"test_iter: 1 test_interval: 1 {QUIET}", net)
