@@ -1,0 +1,48 @@
+"""A job: a folder with a net (prototxt), its weights (caffemodel) and its inputs, which every engine reads alike."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from blobnet.io import files, weights
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+
+_NET, _WEIGHTS, _INPUTS = "net.prototxt", "net.caffemodel", "inputs.npz"
+
+
+class Job(NamedTuple):
+    param: pb.NetParameter
+    weights: dict[str, list[np.ndarray]]
+    inputs: dict[str, np.ndarray]
+
+
+def write(folder: Path, param: pb.NetParameter, phase: int, inputs: dict[str, np.ndarray] | None = None) -> None:
+    """Draw weights, and inputs where none are given, for a net without data layers."""
+    from benchmarks import nets
+    from blobnet.net import Net
+
+    folder.mkdir(exist_ok=True)
+    (folder / _NET).write_text(text.dump(param), encoding="utf-8")
+    net = Net(param, phase, seed=1)
+    nets.give_statistics(net)
+    files.write_message(folder / _WEIGHTS, net.to_proto())
+    np.savez(folder / _INPUTS, **(inputs or _draw(net)))
+
+
+def read(folder: Path) -> Job:
+    with np.load(folder / _INPUTS) as inputs:
+        arrays = dict(inputs)
+    return Job(text.read(folder / _NET, pb.NetParameter()), weights.read_weights(folder / _WEIGHTS), arrays)
+
+
+def _draw(net) -> dict[str, np.ndarray]:
+    """Standard normal images; labels among the classes of the loss."""
+    random = np.random.default_rng(1)
+    inputs = {name: random.standard_normal(net.blobs[name].shape, np.float32) for name in net.inputs}
+    for layer, bottoms in zip(net.layers, net.bottoms, strict=True):
+        if layer.type == "SoftmaxWithLoss":
+            scores, labels = bottoms
+            inputs[labels.name] = random.integers(scores.shape[1], size=labels.shape).astype(np.float32)
+    return inputs

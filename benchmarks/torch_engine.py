@@ -1,0 +1,45 @@
+"""PyTorch as an engine, eager, images in the memory format that is asked for."""
+
+from pathlib import Path
+
+import torch
+
+from benchmarks import jobs
+from benchmarks.torch_net import TorchNet
+
+FORMATS = {"torch": torch.contiguous_format, "torch channels_last": torch.channels_last}
+
+
+class Training:
+    """A training step: forward, backward, the fused SGD with momentum and weight decay."""
+
+    def __init__(self, folder: Path, rate: float, momentum: float, decay: float, threads: int, variant: str):
+        torch.set_num_threads(threads)
+        job = jobs.read(folder)
+        self._net = TorchNet(job.param, job.weights).to(memory_format=FORMATS[variant])
+        self._inputs = [_tensor(job.inputs[name], FORMATS[variant]) for name in self._net.inputs]
+        groups = self._net.parameter_groups(rate, decay)
+        self._optimizer = torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=True)
+
+    def first_loss(self) -> float:
+        """The loss of the weights as they are, nothing dropped out."""
+        dropouts = [module for module in self._net.modules() if isinstance(module, torch.nn.Dropout)]
+        for module in dropouts:
+            module.eval()
+        with torch.no_grad():
+            loss = self._net(*self._inputs).item()
+        self._net.train()
+        return loss
+
+    def run(self, task: str) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._net(*self._inputs)
+        loss.backward()
+        self._optimizer.step()
+        loss.item()
+
+
+def _tensor(array, memory_format: torch.memory_format) -> torch.Tensor:
+    """Images in their format; labels (one axis) as the integers that PyTorch wants."""
+    tensor = torch.from_numpy(array)
+    return tensor.long() if tensor.ndim == 1 else tensor.contiguous(memory_format=memory_format)
