@@ -16,7 +16,7 @@ from blobnet.kernels.elements import span
 def row_moments(start, stop, x, mean, squares):
     """Of each row the mean, and the sum of the squared distances from it."""
     for row in range(start, stop):
-        total = 0.0
+        total = np.float64(0)
         for i in range(x.shape[1]):
             total += x[row, i]
         mean[row] = total / x.shape[1]
@@ -66,7 +66,7 @@ def row_gradients(start, stop, x, mean, factor, dy, mean_dy, mean_product):
     """Of each row the means of dy and of dy times the normalised x."""
     for row in range(start, stop):
         channel = row % mean.size
-        total, product = 0.0, 0.0
+        total, product = np.float64(0), np.float64(0)
         for i in range(x.shape[1]):
             total += dy[row, i]
             product += dy[row, i] * (x[row, i] - mean[channel])

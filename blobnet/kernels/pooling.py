@@ -110,9 +110,7 @@ def average_forward(start, stop, x, window, y):
     PH, PW = y.shape[1:]
     sums = np.zeros(max(window.pw + W, (PW - 1) * window.sw + window.kw), x.dtype)
     inner = sums[window.pw : window.pw + W]
-    columns = np.empty(PW, x.dtype)
-    for j in range(PW):
-        columns[j] = _divisor(j, window.kw, window.sw, window.pw, W)
+    columns = _column_divisors(window, W, np.empty(PW, x.dtype))
     for plane in range(start, stop):
         for i in range(PH):
             first, last = _span(i, window.kh, window.sh, window.ph, H)
@@ -146,21 +144,39 @@ def average_backward(start, stop, dy, window, dx):
     """dx: each dy, divided as in the forward pass, goes to every cell of its window."""
     H, W = dx.shape[1:]
     PH, PW = dy.shape[1:]
-    spread = np.empty(W, dx.dtype)
+    spread = np.empty(max(window.pw + W, (PW - 1) * window.sw + window.kw), dx.dtype)
+    inner = spread[window.pw : window.pw + W]
+    columns = _column_divisors(window, W, np.empty(PW, dx.dtype))
+    share = np.empty(PW, dx.dtype)
     for plane in range(start, stop):
         dx[plane] = 0
         for i in range(PH):
-            rows = _divisor(i, window.kh, window.sh, window.ph, H)
-            spread[:] = 0
+            rows = dx.dtype.type(_divisor(i, window.kh, window.sh, window.ph, H))
             for j in range(PW):
-                left, right = _span(j, window.kw, window.sw, window.pw, W)
-                share = dy[plane, i, j] / dx.dtype.type(rows * _divisor(j, window.kw, window.sw, window.pw, W))
-                for w in range(left, right):
-                    spread[w] += share
+                share[j] = dy[plane, i, j] / (rows * columns[j])
+            spread[:] = 0
+            if window.sw == 1:
+                _spread_columns(share, window.kw, 1, spread)
+            else:
+                _spread_columns(share, window.kw, window.sw, spread)
             first, last = _span(i, window.kh, window.sh, window.ph, H)
             for h in range(first, last):
                 for w in range(W):
-                    dx[plane, h, w] += spread[w]
+                    dx[plane, h, w] += inner[w]
+
+
+@jit(inline="always")
+def _spread_columns(share, kernel, stride, spread):
+    for tap in range(kernel):
+        for j in range(share.size):
+            spread[j * stride + tap] += share[j]
+
+
+@jit
+def _column_divisors(window, W, columns):
+    for j in range(columns.size):
+        columns[j] = _divisor(j, window.kw, window.sw, window.pw, W)
+    return columns
 
 
 @jit
