@@ -12,8 +12,11 @@ log = logging.getLogger("blobnet")
 
 
 @contextlib.contextmanager
-def logged(net: Net) -> Iterator[None]:
-    """Log each layer of the net's forward and backward passes within the block."""
+def logged(net: Net, wanted: bool) -> Iterator[None]:
+    """Within the block, log each layer of the net's forward and backward passes, where that is wanted."""
+    if not wanted:
+        yield
+        return
     net.after_forward.append(log_forward)
     net.after_backward.append(log_backward)
     try:

@@ -4,7 +4,6 @@ A subclass is one update rule. Whatever concerns terminals, logs and signals rea
 """
 
 import collections
-import contextlib
 import logging
 import math
 import time
@@ -140,7 +139,7 @@ class Solver:
             if self.stopped:
                 return
         display = self._due(self.param.display)
-        with debug.logged(self.net) if display and self.param.debug_info else contextlib.nullcontext():
+        with debug.logged(self.net, display and self.param.debug_info):
             loss = self._accumulate_gradients()
         self._losses.append(loss)
         self._set_learning_rate()
@@ -258,7 +257,7 @@ class Solver:
         results: list[TestResult] = []
         self._states_before_test = [net.state() for net in self.test_nets]
         for index, net in enumerate(self.test_nets):
-            with debug.logged(net) if self.param.debug_info else contextlib.nullcontext():
+            with debug.logged(net, self.param.debug_info):
                 result = self._test(net, self.param.test_iter[index])
             if result is None:
                 return results

@@ -194,6 +194,25 @@ def test_weights_are_loaded_from_comma_lists(tmp_path):
     np.testing.assert_array_equal(second.net.params["ip"][0].data, first.net.params["ip"][0].data)
 
 
+def test_a_solver_of_ones_own(tmp_path):
+    def sign(start, stop, data, diff, regularization, rate, floor):
+        diff[start:stop] = rate * np.maximum(np.abs(np.sign(diff[start:stop])), floor)
+        data[start:stop] -= diff[start:stop]
+
+    @solvers.register("Sign")
+    class Sign(solvers.Solver):
+        kernel = sign
+        history_count = 0
+
+        def constants(self):
+            return [0.5]
+
+    assert "Sign" in solvers.solver_types()
+    solver = fed(tmp_path, f'type: "Sign" {QUIET}')
+    solver.step(2)
+    assert solver.net.params["ip"][0].data.item() == pytest.approx(1 - 0.1 - 0.1) and solver.history == []
+
+
 def test_same_seed_same_bits(tmp_path):
     def trained(folder, seed):
         solver = create(folder, f"random_seed: {seed} {QUIET}")
