@@ -15,7 +15,7 @@ class _Announcer(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         if not self._done:
-            log.info("Compiling kernels for this processor: once, about half a minute; later runs start at once")
+            log.info("Compiling kernels for this processor (once, some ten seconds); later runs start at once")
         self._done = True
 
     def on_end(self, event: event.Event) -> None:
