@@ -20,7 +20,7 @@ def row_moments(start, stop, x, mean, squares):
         for i in range(x.shape[1]):
             total += x[row, i]
         mean[row] = total / x.shape[1]
-        total = 0.0
+        total = np.float64(0)
         for i in range(x.shape[1]):
             distance = x[row, i] - mean[row]
             total += distance * distance
