@@ -6,7 +6,9 @@ Both files are as Caffe writes them, binary or HDF5. The solverstate holds one f
 
 import base64
 import contextlib
+import glob
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -60,27 +62,30 @@ def paths(prefix: Path, iteration: int, as_hdf5: bool) -> Paths:
 
 
 def prepare(prefix: Path) -> None:
-    """Make the folder of the snapshots, and be sure that files can be written there."""
+    """Make the folder of the snapshots, sweep out what a killed training left, be sure that files can be written."""
     folder = prefix.parent
     with files.os_errors(folder, "write snapshots here"):
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f".{glob.escape(prefix.name)}_iter_*.tmp"):
+            shutil.rmtree(left)
         tempfile.TemporaryFile(dir=folder).close()
 
 
 def write(paths: Paths, net: Net, state: State, as_hdf5: bool, diff: bool) -> None:
     """Write both files aside, then let them take their places one right after the other."""
-    prepare(paths.state)
     folder = paths.state.parent
-    with files.os_errors(folder, "write a snapshot"), _folder_aside(paths) as aside:
-        if as_hdf5:
-            write_hdf5_weights(aside.model, net, diff)
-            _write_hdf5_state(aside.state, state)
-        else:
-            weights.write_caffemodel(aside.model, net.to_proto(write_diff=diff))
-            _write_binary_state(aside.state, state)
-        aside.model.replace(paths.model)
-        aside.state.replace(paths.state)
-        files.flush(folder)
+    with files.os_errors(folder, "write a snapshot"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _folder_aside(paths) as aside:
+            if as_hdf5:
+                write_hdf5_weights(aside.model, net, diff)
+                _write_hdf5_state(aside.state, state)
+            else:
+                weights.write_caffemodel(aside.model, net.to_proto(write_diff=diff))
+                _write_binary_state(aside.state, state)
+            aside.model.replace(paths.model)
+            aside.state.replace(paths.state)
+            files.flush(folder)
 
 
 @contextlib.contextmanager

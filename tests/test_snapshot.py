@@ -150,6 +150,15 @@ def test_the_folder_is_made_when_training_starts(tmp_path, monkeypatch):
     assert folder_seen.at_start
 
 
+def test_what_a_killed_training_left_is_swept_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for left in (".s_iter_3.solverstate.x.tmp", ".other_iter_3.solverstate.x.tmp"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "s_iter_3.caffemodel").write_text("half")
+    create(tmp_path, "snapshot_prefix: 's'").solve()
+    assert [path.name for path in tmp_path.glob(".*")] == [".other_iter_3.solverstate.x.tmp"]
+
+
 class FolderSeen(Events):
     def __init__(self, folder: Path):
         super().__init__()
