@@ -1,6 +1,5 @@
 """Pooling over windows of the image: Pooling, SPP."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,7 +49,7 @@ class Pooling(Layer):
         kernel_h, kernel_w = (0, 0) if param.global_pooling else self._kernel()
         pad_h, pad_w = self._pair("pad", 0)
         stride_h, stride_w = self._pair("stride", 1)
-        self.window = kernels.Window(kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w)
+        self.given = kernels.Window(kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w)
         self.require(
             min(stride_h, stride_w) > 0,
             f"the stride must be 1 or more; got {stride_h} x {stride_w}",
@@ -100,7 +99,7 @@ class Pooling(Layer):
         return single, single
 
     def _check_global(self) -> None:
-        param, window = self.param.pooling_param, self.window
+        param, window = self.param.pooling_param, self.given
         self.require(
             not any(param.HasField(field) for field in ("kernel_size", "kernel_h", "kernel_w")),
             "global_pooling: true takes the image for its window; leave kernel_size, kernel_h and kernel_w out",
@@ -118,12 +117,13 @@ class Pooling(Layer):
             bottom[0].num_axes == 4, f"{describe(bottom[0])} must have 4 axes (N C H W); it has {bottom[0].num_axes}"
         )
         N, C, H, W = bottom[0].shape
+        window = self.given
         if self.param.pooling_param.global_pooling:
-            self.window = self.window._replace(kh=H, kw=W)
-        window = self.window
+            window = window._replace(kh=H, kw=W)
         padded = window.ph > 0 or window.pw > 0
         PH = self._windows("height", H, window.kh, window.sh, window.ph, padded)
         PW = self._windows("width", W, window.kw, window.sw, window.pw, padded)
+        self.window = window._replace(kh=min(window.kh, H + 2 * window.ph), kw=min(window.kw, W + 2 * window.pw))
         for blob in top:
             blob.reshape(N, C, PH, PW)
         routed = self.method == MAX or (self.method == STOCHASTIC and self.phase == pb.TRAIN)
@@ -133,7 +133,7 @@ class Pooling(Layer):
         """Number of windows along an axis; an error where there is none or one would be empty."""
         room = extent + 2 * pad - kernel
         floor = self.param.pooling_param.round_mode == pb.PoolingParameter.FLOOR
-        count = (room // stride if floor else math.ceil(room / stride)) + 1
+        count = (room // stride if floor else -(-room // stride)) + 1
         if padded and (count - 1) * stride >= extent + pad:
             count -= 1
         sizes = f"{axis} {extent}, kernel {kernel}, stride {stride}, pad {pad}"

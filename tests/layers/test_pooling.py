@@ -139,6 +139,27 @@ def test_nan_and_infinity_stay_in_their_windows(settings, bad):
     assert layer.backward(np.ones_like(y))[0].sum() == y.size
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_average_takes_nan_and_infinity_from_its_window_only(bad):
+    x = RANDOM.standard_normal((1, 36, 6, 6)).astype(np.float32)
+    spots = np.eye(36, dtype=bool).reshape(x.shape)
+    text = pooling("pool: AVE kernel_size: 3 stride: 1 pad: 1")
+    windows = Alone(text, spots).forward()[0] > 0
+    plain = Alone(text, x).forward()[0]
+    layer = Alone(text, np.where(spots, bad, x))
+    np.testing.assert_allclose(layer.forward()[0], np.where(windows, bad, plain), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(np.isnan(layer.backward(np.where(spots, np.nan, x))[0]), windows)
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE"])
+def test_a_window_far_larger_than_the_image_is_the_image(method):
+    x = image(2, 2, 4, 5)
+    reduce = {"MAX": np.max, "AVE": np.mean}[method]
+    huge = "kernel_size: 4000000001 stride: 4000000001"
+    y = Alone(pooling(f"pool: {method} {huge}"), x).forward()[0]
+    np.testing.assert_allclose(y, reduce(x, axis=(2, 3), keepdims=True), rtol=1e-5, atol=1e-6)
+
+
 def test_a_window_of_minus_infinities_keeps_a_valid_mask():
     layer = Alone(pooling("kernel_size: 2 stride: 2"), np.full((1, 1, 4, 4), -np.inf), tops=2)
     y, mask = layer.forward()
