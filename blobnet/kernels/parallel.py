@@ -10,7 +10,9 @@ takes about 10 microseconds. One region runs at a time; a kernel called meanwhil
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,13 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
     grain    a thread gets a multiple of so many items: what is worth a thread's while
     scratch  a work array with one row per thread; the kernel gets its row as a last argument
     """
+    start = perf_counter() if _observer else 0.0
+    _run(kernel, count, args, grain, scratch)
+    if _observer:
+        _observer(kernel, perf_counter() - start)
+
+
+def _run(kernel: Callable, count: int, args: tuple, grain: int, scratch: np.ndarray | None) -> None:
     blocks = -(-count // grain)
     parts = min(config.threads(), blocks if scratch is None else min(blocks, len(scratch)))
     if parts <= 1 or not _busy.acquire(blocking=False):
@@ -91,6 +100,20 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
             raise errors[0]
     finally:
         _busy.release()
+
+
+_observer: Callable[[Callable, float], None] | None = None
+
+
+@contextmanager
+def observed(observer: Callable[[Callable, float], None]) -> Iterator[None]:
+    """While the context is open, tell the observer each kernel that has run and its seconds."""
+    global _observer
+    _observer = observer
+    try:
+        yield
+    finally:
+        _observer = None
 
 
 def scratch(size: int, dtype) -> np.ndarray:

@@ -61,6 +61,10 @@ class Layer:
         """Whether ``force_backward`` may ask for the gradient of this bottom; not of labels."""
         return True
 
+    def flops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
+        """Multiplications and additions with the learned matrices in ``forward``; 0 where there are none."""
+        return 0
+
     def state(self) -> dict[str, Any]:
         """What a snapshot must hold, besides the learnable blobs, for this layer to go on exactly."""
         return {"stream": self.stream.state()}

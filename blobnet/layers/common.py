@@ -69,6 +69,9 @@ class InnerProduct(Layer):
         if propagate_down[0]:
             gemm(dy, self.blobs[0].data, self._rows(bottom[0].diff), transpose_b=transposed)
 
+    def flops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
+        return 2 * self.blobs[0].count * bottom[0].count_between(0, self.input_axis)
+
     def _rows(self, array: np.ndarray) -> np.ndarray:
         """A bottom's or top's array as [M, K] or [M, N]."""
         return array.reshape(math.prod(array.shape[: self.input_axis]), -1)

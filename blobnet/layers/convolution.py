@@ -1,5 +1,6 @@
 """Layers that slide a kernel over the spatial axes: Convolution, Deconvolution, Im2col."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -129,6 +130,8 @@ class Weighted(SlidingKernel):
         if param.bias_term:
             self.add_blob((self.num_output,), param.bias_filler)
 
+    geometry: geometry.Geometry  # of the convolution; a deconvolution is one from its top to its bottom
+
     def weight_shape(self) -> tuple[int, ...]:
         raise NotImplementedError
 
@@ -149,6 +152,10 @@ class Weighted(SlidingKernel):
     @property
     def bias(self) -> np.ndarray | None:
         return self.blobs[1].data if len(self.blobs) > 1 else None
+
+    def flops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
+        images = bottom[0].count_between(0, self.channel_axis) * len(bottom)
+        return 2 * self.blobs[0].count * images * math.prod(self.geometry.output)
 
     def backward_bias(self, top: Blob) -> None:
         if len(self.blobs) > 1 and self.param_propagate_down[1]:

@@ -106,6 +106,12 @@ class Recurrent(Layer):
         if self.param.recurrent_param.debug_info:
             self._log_steps("Backward", self.gates_diff)
 
+    def flops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
+        steps, streams = bottom[0].shape[:2]
+        once = self.static_weight.count if self.has_static else 0
+        at_each_step = sum(blob.count for blob in self.blobs if blob.num_axes > 1) - once
+        return 2 * streams * (steps * at_each_step + once)
+
     def has_backward(self, bottom_index: int) -> bool:
         return bottom_index == 0 or (bottom_index == 2 and self.has_static)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from blobnet import config
-from blobnet.kernels.parallel import parallel_for, scratch
+from blobnet.kernels.parallel import observed, parallel_for, scratch
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +75,12 @@ def test_a_forked_child_makes_threads_of_its_own():
     child.start()
     assert queue.get(timeout=20) == [1] * 16
     child.join()
+
+
+def test_an_observer_is_told_each_kernel_and_its_seconds():
+    seen = []
+    with observed(lambda kernel, seconds: seen.append((kernel, seconds))):
+        parallel_for(mark, 4, np.zeros(4))
+    parallel_for(mark, 4, np.zeros(4))
+    assert [kernel for kernel, _ in seen] == [mark]
+    assert seen[0][1] >= 0
