@@ -23,14 +23,14 @@ BATCHES = {
 
 
 def training(name: str, batch: int) -> pb.NetParameter:
-    """The train net, with Input layers ``data`` [batch, C, H, W] and ``label`` [batch]."""
+    """The train net without accuracies, with Input layers ``data`` [batch, C, H, W] and ``label`` [batch]."""
     param = phases.filter_net(_read(name, "train_val"), pb.NetState(phase=pb.TRAIN))
     first = param.layer[0]
     image = list(_read(name, "deploy").layer[0].input_param.shape[0].dim)[1:]
     net = pb.NetParameter(name=param.name)
     for top, shape in zip(first.top, ([batch, *image], [batch]), strict=True):
         net.layer.append(input_layer(top, shape))
-    net.layer.extend(param.layer[1:])
+    net.layer.extend(layer for layer in param.layer[1:] if layer.type != "Accuracy")
     return net
 
 

@@ -96,9 +96,7 @@ def _load(module: nn.Module, weights: Weights) -> nn.Module:
 def _batch_norm(layer: pb.LayerParameter, statistics: Weights, scale: Weights) -> nn.Module:
     mean, variance, factor = statistics
     param = layer.batch_norm_param
-    module = nn.BatchNorm2d(
-        len(mean), eps=param.eps, momentum=1 - param.moving_average_fraction, affine=bool(scale)
-    )
+    module = nn.BatchNorm2d(len(mean), eps=param.eps, momentum=1 - param.moving_average_fraction, affine=bool(scale))
     module.running_mean.copy_(torch.from_numpy(mean / factor))
     module.running_var.copy_(torch.from_numpy(variance / factor))
     return _load(module, scale)
@@ -161,7 +159,7 @@ def _lrn(layer: pb.LayerParameter, weights: Weights) -> nn.Module:
 
 @translates("Dropout")
 def _dropout(layer: pb.LayerParameter, weights: Weights) -> nn.Module:
-    return nn.Dropout(layer.dropout_param.dropout_ratio, inplace=layer.bottom[0] == layer.top[0])
+    return nn.Dropout(layer.dropout_param.dropout_ratio)
 
 
 @translates("Softmax")
