@@ -1,10 +1,18 @@
-"""Benchmark a model: milliseconds of each layer, forward and backward."""
+"""Benchmark a model: the time of each layer, forward and backward, against what the machine can do."""
 
 import argparse
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from blobnet.cli import flags
+
+if TYPE_CHECKING:
+    from blobnet.kernels.limits import Limits
+    from blobnet.net import Net
+    from blobnet.roofline import Work
 
 
 def add_flags(parser: flags.Parser) -> None:
@@ -20,25 +28,73 @@ def add_flags(parser: flags.Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     from blobnet.cli import log
     from blobnet.cli.compiling import announced
+    from blobnet.kernels import limits
 
     with log.shown(), announced():
         net = flags.build_net(args, args.phase)
         if args.weights:
             net.copy_trained_layers_from(args.weights)
-        last = len(net.layers) - 1
-        net.forward_from_to(0, last)
-        net.backward_from_to(last, 0)
-        forward, backward = [0.0] * (last + 1), [0.0] * (last + 1)
-        for _ in range(args.iterations):
-            for index in range(last + 1):
-                forward[index] += _seconds(net.forward_from_to, index)
-            for index in range(last, -1, -1):
-                backward[index] += _seconds(net.backward_from_to, index)
-    rows = [
-        (layer.name, layer.type, seconds[0], seconds[1])
-        for layer, *seconds in zip(net.layers, forward, backward, strict=True)
-    ]
-    _print_table([*rows, ("Average pass", "", sum(forward), sum(backward))], args.iterations)
+        rows = _measure(net, args.iterations)
+        machine = limits.measured()
+    print(f"Average time per layer over {args.iterations} iterations, in milliseconds:")
+    _print_table([*(row.cells(machine) for row in rows), _sum(rows, machine)])
+    print(_LEGEND.format(flops=machine.flops / 1e9, bytes=machine.bytes / 1e9))
+
+
+_HEADER = ("layer", "type", "forward", "backward", "GFLOP/s", "GB/s", "limit %", "path")
+_TEXTS = ("layer", "type", "path")
+_LEGEND = """
+GFLOP/s and GB/s: the multiplications and additions with weights, and each array moved once, over both passes.
+limit %: the time that these take at this machine's limits ({flops:.0f} GFLOP/s, {bytes:.0f} GB/s), over the time taken.
+path: the families of kernels that ran, the one that took longest first."""
+
+
+@dataclass
+class _Row:
+    """A layer, and what its passes have taken in all."""
+
+    name: str
+    type: str
+    forward: float = 0.0  # seconds a pass
+    backward: float = 0.0
+    work: list["Work"] = field(default_factory=list)
+    kernels: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # seconds by family
+
+    def observe(self, kernel: Callable, seconds: float) -> None:
+        self.kernels[kernel.__module__.rpartition(".")[2]] += seconds
+
+    def cells(self, machine: "Limits") -> list[str]:
+        seconds = self.forward + self.backward
+        flops = sum(work.flops for work in self.work) / seconds
+        bytes_ = sum(work.bytes for work in self.work) / seconds
+        limit = sum(work.seconds(machine) for work in self.work) / seconds
+        path = " ".join(sorted(self.kernels, key=lambda family: -self.kernels[family]))
+        rates = (f"{flops / 1e9:.1f}" if flops else "", f"{bytes_ / 1e9:.1f}", f"{100 * limit:.0f}")
+        return [self.name, self.type, f"{1000 * self.forward:.3f}", f"{1000 * self.backward:.3f}", *rates, path]
+
+
+def _measure(net: "Net", iterations: int) -> list[_Row]:
+    """A row a layer; a first pass, which compiles and makes the diffs, is not counted."""
+    from blobnet import roofline
+    from blobnet.kernels import parallel
+
+    rows = [_Row(layer.name, layer.type) for layer in net.layers]
+    indices = range(len(rows))
+    net.forward_from_to(0, len(rows) - 1)
+    net.backward_from_to(len(rows) - 1, 0)
+    for _ in range(iterations):
+        for index in indices:
+            with parallel.observed(rows[index].observe):
+                rows[index].forward += _seconds(net.forward_from_to, index) / iterations
+        for index in reversed(indices):
+            with parallel.observed(rows[index].observe):
+                rows[index].backward += _seconds(net.backward_from_to, index) / iterations
+    for index, (row, layer) in enumerate(zip(rows, net.layers, strict=True)):
+        bottom, top = net.bottoms[index], net.tops[index]
+        row.work.append(roofline.forward(layer, bottom, top))
+        if net.layer_need_backward[index]:
+            row.work.append(roofline.backward(layer, bottom, top, net.bottom_need_backward[index]))
+    return rows
 
 
 def _seconds(run_layers: Callable[[int, int], object], index: int) -> float:
@@ -47,10 +103,19 @@ def _seconds(run_layers: Callable[[int, int], object], index: int) -> float:
     return perf_counter() - start
 
 
-def _print_table(rows: list[tuple[str, str, float, float]], iterations: int) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    print(f"Average time per layer over {iterations} iterations, in milliseconds:")
-    print(f"{'layer':<{widths[0]}}  {'type':<{widths[1]}}  {'forward':>10}  {'backward':>10}")
-    for name, type_name, *seconds in rows:
-        forward, backward = (1000 * total / iterations for total in seconds)
-        print(f"{name:<{widths[0]}}  {type_name:<{widths[1]}}  {forward:10.3f}  {backward:10.3f}")
+def _sum(rows: list[_Row], machine: "Limits") -> list[str]:
+    total = _Row("Average pass", "")
+    for row in rows:
+        total.forward += row.forward
+        total.backward += row.backward
+        total.work += row.work
+    return total.cells(machine)
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    table = [list(_HEADER), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(_HEADER))]
+    for row in table:
+        cells = zip(_HEADER, row, widths, strict=True)
+        aligned = (cell.ljust(width) if name in _TEXTS else cell.rjust(width) for name, cell, width in cells)
+        print("  ".join(aligned).rstrip())

@@ -3,21 +3,35 @@
 import re
 import sys
 
-from blobnet import cli
+from blobnet import cli, roofline
+from blobnet.cli import time
+from blobnet.kernels import gemm, limits, update
 
 
 def test_table_has_a_row_for_each_layer(run_folder, capsys):
     assert cli.main(["time", "--model", "net.prototxt", "--iterations", "2"]) == 0
-    title, header, *rows = capsys.readouterr().out.splitlines()
+    table, legend = capsys.readouterr().out.split("\n\n")
+    title, header, *rows = table.splitlines()
     assert title == "Average time per layer over 2 iterations, in milliseconds:"
-    assert header.split() == ["layer", "type", "forward", "backward"]
-    assert [row.split()[:2] for row in rows[:-1]] == [
+    assert header == "layer         type           forward  backward  GFLOP/s  GB/s  limit %  path"
+    assert [row[: header.index("GFLOP/s")].split()[:-2] for row in rows] == [
         ["data", "DummyData"],
         ["ip", "InnerProduct"],
         ["loss", "EuclideanLoss"],
+        ["Average", "pass"],
     ]
-    assert all(re.search(r" +\d+\.\d{3} +\d+\.\d{3}$", row) for row in rows)
-    assert len({len(line) for line in (header, *rows)}) == 1
+    assert all(re.search(r" \d+\.\d{3} +\d+\.\d{3} ", row) for row in rows)
+    assert rows[1].split()[-1] == "product"
+    assert [line.partition(":")[0] for line in legend.splitlines()] == ["GFLOP/s and GB/s", "limit %", "path"]
+
+
+def test_rates_follow_from_work_and_time():
+    machine = limits.Limits(flops=4e9, bytes=1e9)
+    row = time._Row("ip", "InnerProduct", forward=0.002, backward=0.006)
+    row.work += [roofline.Work(flops=4_000_000, bytes=2_000_000), roofline.Work(flops=8_000_000, bytes=500_000)]
+    row.observe(gemm.gemm, 1.0)
+    row.observe(update.sgd, 2.0)
+    assert row.cells(machine) == ["ip", "InnerProduct", "2.000", "6.000", "1.5", "0.3", "50", "update gemm"]
 
 
 def test_phase_and_state(run_folder, capsys):
@@ -34,8 +48,7 @@ def test_unknown_phase(run_folder, capsys):
 def test_layers_of_ones_own_are_imported(run_folder, capsys, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (run_folder / "own_layers.py").write_text(
-        "import blobnet\nfrom blobnet.layers.activation import ReLU\n"
-        "@blobnet.register('Own')\nclass Own(ReLU): pass\n"
+        "import blobnet\nfrom blobnet.layers.activation import ReLU\n@blobnet.register('Own')\nclass Own(ReLU): pass\n"
     )
     (run_folder / "own.prototxt").write_text(
         """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }
