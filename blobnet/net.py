@@ -61,7 +61,7 @@ class Net:
     def __init__(
         self,
         param: pb.NetParameter | str | Path,
-        phase: int,
+        phase: pb.Phase,
         *,
         level: int = 0,
         stages: Sequence[str] = (),

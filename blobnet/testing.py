@@ -9,7 +9,7 @@ from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 
 
-def net_from_text(prototxt: str, phase: int = pb.TEST, **options) -> Net:
+def net_from_text(prototxt: str, phase: pb.Phase = pb.TEST, **options) -> Net:
     """A net from the text of its prototxt; options as for Net."""
     return Net(text.parse(prototxt, pb.NetParameter()), phase, **options)
 
@@ -24,7 +24,7 @@ def check_gradient(
     *,
     params: Sequence[np.ndarray] | None = None,
     check_bottoms: Iterable[int] | None = None,
-    phase: int = pb.TRAIN,
+    phase: pb.Phase = pb.TRAIN,
     seed: int = 1701,
     step: float = 1e-4,
     tolerance: float = 1e-5,
@@ -109,7 +109,7 @@ def _compare(name: str, value: np.ndarray, gradient: np.ndarray, objective, step
     return worst
 
 
-def _net_around(layer: str, bottoms: Sequence[np.ndarray], phase: int, seed: int, **options) -> Net:
+def _net_around(layer: str, bottoms: Sequence[np.ndarray], phase: pb.Phase, seed: int, **options) -> Net:
     """A float64 net of Input layers, one a bottom, and the layer under test."""
     param = pb.NetParameter()
     for position, value in enumerate(bottoms):

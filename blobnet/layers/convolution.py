@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from blobnet.blob import Blob
 from blobnet.kernels import convolution, geometry, im2col, parallel
-from blobnet.layers.base import Layer, describe
+from blobnet.layers.base import Arity, Layer, describe
 from blobnet.layers.registry import register
 
 
@@ -22,8 +23,8 @@ class SlidingKernel(Layer):
         force_nd_im2col, engine    accepted; any number of axes takes the same path
     """
 
-    bottoms = (1, None)
-    tops = (1, None)
+    bottoms: ClassVar[Arity] = (1, None)
+    tops: ClassVar[Arity] = (1, None)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.require(

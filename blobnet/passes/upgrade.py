@@ -80,7 +80,7 @@ def _input_layer(net: pb.NetParameter) -> pb.LayerParameter:
     layer = pb.LayerParameter(name="input", type="Input", top=net.input, input_param={"shape": shapes})
     carry_lines(net, layer, renamed)
     if layer.HasField("source_info"):
-        layer.source_info.line = locate(net, "input")[1]
+        layer.source_info.line = locate(net, "input")[1] or layer.source_info.line
     return layer
 
 
