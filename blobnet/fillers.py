@@ -37,6 +37,11 @@ def fill(blob: Blob, param: pb.FillerParameter, stream: Stream, layer: pb.LayerP
         raise error_at(layer, f'filler "{param.type}": {error}') from error
 
 
+def is_zero(param: pb.FillerParameter) -> bool:
+    """Whether the filler leaves a new blob as it is, in memory that is not touched yet."""
+    return param.type == "constant" and param.value == 0
+
+
 @register("constant")
 def constant(shape, param, generator):
     """Every element is ``value`` (default 0)."""

@@ -74,10 +74,10 @@ class Layer:
 
     def add_blob(self, shape: Sequence[int], filler=None) -> Blob:
         """A new learnable blob, filled by a FillerParameter (zeros when left out)."""
-        from blobnet.fillers import fill
+        from blobnet.fillers import fill, is_zero
 
         blob = Blob(tuple(shape), self.dtype, f"{self.name}[{len(self.blobs)}]")
-        if filler is not None:
+        if filler is not None and not is_zero(filler):
             fill(blob, filler, self.stream, self.param)
         self.blobs.append(blob)
         self.param_propagate_down.append(True)
