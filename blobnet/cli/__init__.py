@@ -14,7 +14,7 @@ import blobnet
 from blobnet.cli import flags
 from blobnet.errors import BlobnetError, did_you_mean
 
-COMMANDS = ("train", "test", "time", "device_query")
+COMMANDS = ("train", "test", "time", "summary", "device_query")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,7 +36,10 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["trian"], 'unknown command "trian"; did you mean "train"? (commands: train, test, time, device_query)'),
+        (
+            ["trian"],
+            'unknown command "trian"; did you mean "train"? (commands: train, test, time, summary, device_query)',
+        ),
         (["train"], "--solver is needed (blobnet train --help lists the flags)"),
         (["test", "--weights", "w"], "--model is needed (blobnet test --help lists the flags)"),
         (["train", "--solver", "none"], "none: cannot read the file: No such file or directory"),

@@ -1,0 +1,240 @@
+"""What a net amounts to: by layer, its output, weights, multiply-adds, receptive field and activations.
+
+Stands beside the flow: a net is built for its shapes, no pass is run, and weights are neither drawn nor stored.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from blobnet import receptive
+from blobnet.blob import Blob
+from blobnet.context import Context
+from blobnet.errors import error_at
+from blobnet.layers.base import Layer
+from blobnet.net import Net
+from blobnet.passes import phases, upgrade
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+from blobnet.zoo import datasets
+
+Shape = tuple[int, ...]
+
+
+class Row(NamedTuple):
+    """One layer of a summary."""
+
+    name: str
+    type: str
+    outputs: list[Shape]
+    parameters: int  # the solver learns; shared ones count with their owner, BatchNorm's statistics do not
+    multiply_adds: int  # of a forward pass, in products with weights
+    field: receptive.Field | None  # of a cell of the first output
+    activations: int  # bytes of the outputs; none where the layer works in place
+
+
+class Summary(NamedTuple):
+    rows: list[Row]
+    notes: list[str]  # what was taken for granted
+
+    @property
+    def parameters(self) -> int:
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(row.multiply_adds for row in self.rows)
+
+    @property
+    def activations(self) -> int:
+        return sum(row.activations for row in self.rows)
+
+
+def summarize(
+    param: pb.NetParameter | str | Path,
+    phase: int = pb.TEST,
+    *,
+    batch: int | None = None,
+    inputs: Mapping[str, Shape] | None = None,
+    **options,
+) -> Summary:
+    """The summary of a prototxt.
+
+    batch   the first extent of all inputs; 1 when left out, except in recurrent nets, whose first axis is time
+    inputs  shapes of tops whose data layers cannot tell: their sources are missing
+    options as for Net
+    A Data, ImageData or WindowData layer whose source is missing is taken to give 3 channels of its crop_size.
+    """
+    if not isinstance(param, pb.NetParameter):
+        options.setdefault("folder", Path(param).parent)
+        param = text.read(param, pb.NetParameter())
+    param = upgrade.upgrade_net(param)
+    state = pb.NetState(phase=phase, level=options.get("level", 0), stage=options.get("stages", ()))
+    param = phases.filter_net(param, state)
+    notes: list[str] = []
+    folder = options.get("folder")
+    context = Context(phase=phase, folder=Path(folder) if folder is not None else None)
+    for layer in param.layer:
+        _give_shape(layer, inputs or {}, context, notes)
+        _strip_fillers(layer)
+    recurrent = any(layer.type in _TIME_FIRST for layer in param.layer)
+    if batch or not recurrent:
+        for layer in param.layer:
+            _set_batch(layer, batch or 1)
+    return Summary(rows(Net(param, phase, **options)), notes)
+
+
+def rows(net: Net) -> list[Row]:
+    """One row for each layer of a net; automatic Split layers, which do nothing, have none."""
+    fields = receptive.fields(net)
+    learned = [0] * len(net.layers)
+    for learnable in net.learnables:
+        index = learnable.owner.layer_index
+        if net.layers[index].type not in _STATISTICS:
+            learned[index] += net.layers[index].blobs[learnable.owner.param_index].count
+    found = []
+    for layer, parameters, bottoms, tops in zip(net.layers, learned, net.bottoms, net.tops, strict=True):
+        if layer.type == "Split":
+            continue
+        new = [top for top in tops if not any(top is bottom for bottom in bottoms)]
+        found.append(
+            Row(
+                layer.name,
+                layer.type,
+                [top.shape for top in tops],
+                parameters,
+                _MULTIPLY_ADDS[layer.type](layer, bottoms, tops) if layer.type in _MULTIPLY_ADDS else 0,
+                fields.get(tops[0].name) if tops and tops[0].num_axes else None,
+                sum(top.count for top in new) * layer.dtype.itemsize,
+            )
+        )
+    return found
+
+
+# Multiply-adds
+
+_STATISTICS = {"BatchNorm"}
+_TIME_FIRST = {"LSTM", "RNN"}
+
+
+def _sliding(layer: Layer, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> int:
+    """Every weight meets every output pixel of its channel: N OH OW C_out (C_in / group) KH KW."""
+    return sum(layer.blobs[0].count * top.count // layer.blobs[0].shape[0] for top in tops)
+
+
+def _spreading(layer: Layer, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> int:
+    """Every weight meets every input pixel of its channel."""
+    return sum(layer.blobs[0].count * bottom.count // layer.blobs[0].shape[0] for bottom in bottoms)
+
+
+def _full(layer: Layer, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> int:
+    """Every weight once for each row."""
+    return layer.blobs[0].count * tops[0].count // tops[0].shape[-1]
+
+
+def _recurrent(layer: Layer, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> int:
+    """Every matrix once for each step of each stream."""
+    steps, streams = bottoms[0].shape[:2]
+    return steps * streams * sum(blob.count for blob in layer.blobs if blob.num_axes == 2)
+
+
+_MULTIPLY_ADDS: dict[str, Callable[[Layer, Sequence[Blob], Sequence[Blob]], int]] = {
+    "Convolution": _sliding,
+    "Deconvolution": _spreading,
+    "InnerProduct": _full,
+    "LSTM": _recurrent,
+    "RNN": _recurrent,
+}
+
+
+# Shapes without data
+
+_SOURCES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
+
+
+def _give_shape(layer: pb.LayerParameter, inputs: Mapping[str, Shape], context: Context, notes: list[str]) -> None:
+    """Let an Input layer stand for a data layer whose source is missing or whose shape is given."""
+    given = [top for top in layer.top if top in inputs]
+    if given:
+        shape = inputs[given[0]]
+    elif layer.type in _SOURCES:
+        source = getattr(layer, _SOURCES[layer.type]).source
+        name, crop = Path(source).name, layer.transform_param.crop_size
+        if name not in datasets.names() and context.find(source).exists():
+            return
+        batch_size = getattr(layer, _SOURCES[layer.type]).batch_size
+        image = datasets.shape(name) if name in datasets.names() else (3, crop, crop)
+        if not image[-1]:
+            remedy = f'state the shape of "{layer.top[0]}"'
+            raise error_at(
+                layer, f'there is no "{source}" to tell the shape; {remedy}', f"{_SOURCES[layer.type]}.source"
+            )
+        shape = (batch_size, image[0], *((crop, crop) if crop else image[1:]))
+        if name not in datasets.names():
+            notes.append(f'{layer.name}: there is no "{source}" here; images of 3 channels are assumed')
+    else:
+        return
+    shapes = [inputs.get(top, shape if index == 0 else shape[:1]) for index, top in enumerate(layer.top)]
+    stand_in = pb.LayerParameter(name=layer.name, type="Input", top=layer.top)
+    stand_in.input_param.shape.extend(pb.BlobShape(dim=extents) for extents in shapes)
+    layer.CopyFrom(stand_in)
+
+
+def _set_batch(layer: pb.LayerParameter, batch: int) -> None:
+    for field, value in layer.ListFields():
+        if field.message_type is not None and "batch_size" in field.message_type.fields_by_name:
+            value.batch_size = batch
+    for shape in layer.input_param.shape:
+        if len(shape.dim) > 0:
+            shape.dim[0] = batch
+
+
+def _strip_fillers(layer: pb.LayerParameter) -> None:
+    """Leave the weights at zero: memory that nobody has written to takes none."""
+    for field, value in layer.ListFields():
+        if field.message_type is not None and field.name.endswith("_param") and field.name != "dummy_data_param":
+            for name in field.message_type.fields_by_name:
+                if name.endswith("filler"):
+                    value.ClearField(name)
+
+
+# Text
+
+_HEADINGS = ("layer", "type", "output", "parameters", "multiply-adds", "field", "stride", "offset", "bytes")
+_LEFT = 3  # columns that are flush left
+
+
+def table(summary: Summary) -> list[str]:
+    """The summary as lines of text: headings, a line for each layer, totals."""
+    cells = [_HEADINGS, *(_cells(row) for row in summary.rows)]
+    totals = map(_number, (summary.parameters, summary.multiply_adds))
+    cells.append(("total", "", "", *totals, "", "", "", _number(summary.activations)))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(_padded(line, widths)).rstrip() for line in cells]
+
+
+def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    pairs = zip(line, widths, strict=True)
+    return [cell.ljust(width) if place < _LEFT else cell.rjust(width) for place, (cell, width) in enumerate(pairs)]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    outputs = ", ".join(" x ".join(map(str, shape)) or "scalar" for shape in row.outputs)
+    seen = [_per_axis([axis[part] for axis in row.field]) if row.field else "" for part in range(3)]
+    return (
+        row.name,
+        row.type,
+        outputs,
+        *map(_number, (row.parameters, row.multiply_adds)),
+        *seen,
+        _number(row.activations),
+    )
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value else ""
+
+
+def _per_axis(values: Sequence) -> str:
+    """One number where the axes agree."""
+    return str(values[0]) if len(set(values)) == 1 else " x ".join(map(str, values))
