@@ -25,11 +25,11 @@ class Context:
     def find(self, path: str) -> Path:
         """The file or folder a prototxt names: relative to the working folder, else to the prototxt's.
 
-        Where neither has it, the zoo is asked for a database of that name.
+        Where neither has it, the zoo is asked for a database or file of that name.
         """
         named = Path(path)
         if named.exists():
             return named
         if self.folder is not None and (self.folder / named).exists():
             return self.folder / named
-        return datasets.database(named.name) or named
+        return datasets.find(named.name) or named

@@ -1,11 +1,13 @@
-"""The databases that come with the zoo: LMDBs of Datum records, made on first use from the files kept here.
+"""The data that come with the zoo: databases and other files, made on first use from what is kept here.
 
-A prototxt names one as its ``source``, like any database; ``Context.find`` asks here when there is no such folder.
+A prototxt names one as its ``source`` or ``mean_file``, like any other; ``Context.find`` asks here when there is no
+such file. Those of CIFAR-10 are brought by ``zoo.cifar10``.
 """
 
 import gzip
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,39 +22,74 @@ log = logging.getLogger("blobnet")
 
 _FOLDER = Path(__file__).resolve().parent
 
+Examples = tuple[np.ndarray, np.ndarray]
 
-class _Idx(NamedTuple):
-    """Images and labels in the two idx files of MNIST's format."""
 
-    images: str
-    labels: str
+class _Database(NamedTuple):
+    """An LMDB of images of one shape: how to get images [N, C, H, W] and labels [N]."""
+
+    shape: tuple[int, int, int]
+    load: Callable[[], Examples]
+
+
+def _mnist(part: str) -> Examples:
+    images, labels = (read_idx(_FOLDER / f"mnist/{part}-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
+    return images[:, None], labels
+
+
+def _mnist_pairs(part: str) -> Examples:
+    """As many pairs as images, drawn at random, as two channels; the label is 1 where both show one digit."""
+    images, labels = _mnist(part)
+    first, second = np.random.default_rng(0).integers(len(images), size=(2, len(images)))
+    return np.concatenate([images[first], images[second]], axis=1), labels[first] == labels[second]
+
+
+def _cifar10(part: str) -> Examples:
+    raise BlobnetError(f"CIFAR-10's {part} images are not here yet; this brings them: python -m blobnet.zoo.cifar10")
 
 
 _DATABASES = {
-    "mnist_train_lmdb": _Idx("mnist/train-images-idx3-ubyte.gz", "mnist/train-labels-idx1-ubyte.gz"),
-    "mnist_test_lmdb": _Idx("mnist/t10k-images-idx3-ubyte.gz", "mnist/t10k-labels-idx1-ubyte.gz"),
+    "cifar10_test_lmdb": _Database((3, 32, 32), partial(_cifar10, "test")),
+    "cifar10_train_lmdb": _Database((3, 32, 32), partial(_cifar10, "train")),
+    "mnist_siamese_test_lmdb": _Database((2, 28, 28), partial(_mnist_pairs, "t10k")),
+    "mnist_siamese_train_lmdb": _Database((2, 28, 28), partial(_mnist_pairs, "train")),
+    "mnist_test_lmdb": _Database((1, 28, 28), partial(_mnist, "t10k")),
+    "mnist_train_lmdb": _Database((1, 28, 28), partial(_mnist, "train")),
 }
+_FILES = {"cifar10_mean.binaryproto": _FOLDER / "cifar10/cifar10_mean.binaryproto"}
 
 
 def names() -> list[str]:
-    """The databases that ``database`` knows."""
+    """The databases that ``find`` knows."""
     return sorted(_DATABASES)
 
 
-def database(name: str) -> Path | None:
-    """The folder of a database of the zoo, made when it is not there yet; None for any other name."""
+def shape(name: str) -> tuple[int, int, int]:
+    """Channels, height and width of the images in a database."""
+    return _DATABASES[name].shape
+
+
+def find(name: str) -> Path | None:
+    """The database or other file of the zoo, made when it is not there yet; None for any other name."""
+    if name in _FILES:
+        return _FILES[name]
     if name not in _DATABASES:
         return None
-    path = config.cache_folder() / "datasets" / name
+    path = place(name)
     if not path.exists():
-        _build(path, _DATABASES[name])
+        build(path, *_DATABASES[name].load())
     return path
 
 
-def _build(path: Path, source: _Idx) -> None:
+def place(name: str) -> Path:
+    """Where a database is kept once it is made."""
+    return config.cache_folder() / "datasets" / name
+
+
+def build(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Make a database of images [N, C, H, W]."""
     from blobnet.data import lmdb
 
-    images, labels = read_idx(_FOLDER / source.images), read_idx(_FOLDER / source.labels)
     log.info("Making %s, a database of %d images, in %s (once)", path.name, len(images), path.parent)
     with os_errors(path.parent, "make (BLOBNET_CACHE_DIR names another folder)"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,10 +101,10 @@ def _build(path: Path, source: _Idx) -> None:
 
 
 def _records(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and Datum records, as Caffe's convert_mnist_data writes them."""
-    height, width = images.shape[1:]
+    """Keys and Datum records, as Caffe's converters of MNIST and CIFAR-10 write them."""
+    channels, height, width = images.shape[1:]
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        datum = pb.Datum(channels=1, height=height, width=width, data=image.tobytes(), label=int(label))
+        datum = pb.Datum(channels=channels, height=height, width=width, data=image.tobytes(), label=int(label))
         yield b"%08d" % index, datum.SerializeToString()
 
 

@@ -19,7 +19,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_test_database_holds_the_images_and_labels_in_order(cache):
-    path = datasets.database("mnist_test_lmdb")
+    path = datasets.find("mnist_test_lmdb")
     assert path == cache / "datasets" / "mnist_test_lmdb"
     records = list(lmdb.Reader(path).records())
     datums = [pb.Datum.FromString(value) for _, value in records]
@@ -32,9 +32,9 @@ def test_test_database_holds_the_images_and_labels_in_order(cache):
 
 def test_a_database_is_made_once_and_announced(cache, caplog):
     caplog.set_level("INFO", "blobnet")
-    path = datasets.database("mnist_test_lmdb")
+    path = datasets.find("mnist_test_lmdb")
     made = (path / "data.mdb").stat().st_mtime_ns
-    assert datasets.database("mnist_test_lmdb") == path
+    assert datasets.find("mnist_test_lmdb") == path
     assert (path / "data.mdb").stat().st_mtime_ns == made
     assert [record.message for record in caplog.records] == [
         f"Making mnist_test_lmdb, a database of 10000 images, in {path.parent} (once)"
@@ -42,7 +42,7 @@ def test_a_database_is_made_once_and_announced(cache, caplog):
 
 
 def test_other_names_are_not_the_zoos(cache):
-    assert datasets.database("imagenet_train_lmdb") is None
+    assert datasets.find("imagenet_train_lmdb") is None
     assert not cache.exists()
 
 
@@ -60,7 +60,7 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BLOBNET_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(BlobnetError, match="BLOBNET_CACHE_DIR names another folder"):
-        datasets.database("mnist_test_lmdb")
+        datasets.find("mnist_test_lmdb")
 
 
 def test_a_failed_build_leaves_nothing(cache, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_failed_build_leaves_nothing(cache, monkeypatch):
 
     monkeypatch.setattr(datasets, "_records", stop)
     with pytest.raises(BlobnetError, match="disk full"):
-        datasets.database("mnist_test_lmdb")
+        datasets.find("mnist_test_lmdb")
     assert list((cache / "datasets").iterdir()) == []
 
 

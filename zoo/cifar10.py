@@ -1,0 +1,76 @@
+"""``python -m blobnet.zoo.cifar10 [PATH]``: make the zoo's CIFAR-10 databases, checked by their checksums.
+
+PATH is what one has of CIFAR-10: ``cifar-10-binary.tar.gz``, the folder of its ``.bin`` files, or an ``.npz`` with
+``train_images`` (50000, 3, 32, 32), ``train_labels``, ``test_images`` and ``test_labels``. Without it the archive is
+downloaded.
+"""
+
+import hashlib
+import sys
+import tarfile
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from blobnet.errors import BlobnetError
+from blobnet.zoo import datasets
+
+LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+_FILES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
+_RECORD = 1 + 3 * 32 * 32
+# sha256 of all records, label and pixels, as they stand in the .bin files
+_CHECKSUMS = {
+    "train": "a0181da372c0d63a5920fdbea2ec3f83ecbc552d378218e1cb473cf634941a3b",
+    "test": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+}
+
+
+def prepare(path: Path) -> list[Path]:
+    """Make the databases of both parts from a copy of CIFAR-10; returns their folders."""
+    if path.suffix == ".npz":
+        parts = {part: _npz_records(path, part) for part in _FILES}
+    elif path.is_dir():
+        parts = {part: b"".join((path / name).read_bytes() for name in names) for part, names in _FILES.items()}
+    else:
+        parts = {part: _archived_records(path, part) for part in _FILES}
+    made = []
+    for part, records in parts.items():
+        if hashlib.sha256(records).hexdigest() != _CHECKSUMS[part]:
+            raise BlobnetError(f"does not hold CIFAR-10's {part} images: the checksum differs", file=str(path))
+        rows = np.frombuffer(records, np.uint8).reshape(-1, _RECORD)
+        made.append(datasets.place(f"cifar10_{part}_lmdb"))
+        if not made[-1].exists():
+            datasets.build(made[-1], rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0])
+    return made
+
+
+def _npz_records(path: Path, part: str) -> bytes:
+    with np.load(path, allow_pickle=False) as arrays:
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+    return np.concatenate([labels[:, None], images.reshape(len(images), -1)], axis=1).astype(np.uint8).tobytes()
+
+
+def _archived_records(path: Path, part: str) -> bytes:
+    with tarfile.open(path) as archive:
+        members = {Path(member.name).name: member for member in archive if member.isfile()}
+        return b"".join(archive.extractfile(members[name]).read() for name in _FILES[part])
+
+
+def main() -> None:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/cifar-10-binary.tar.gz")
+            if len(sys.argv) == 1:
+                print(f"downloading {_URL}")
+                urllib.request.urlretrieve(_URL, path)
+            print(*prepare(path), sep="\n")
+    except (BlobnetError, OSError, KeyError, ValueError, tarfile.TarError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
