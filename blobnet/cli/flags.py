@@ -146,7 +146,7 @@ def build_net(args: argparse.Namespace, phase: str) -> "Net":
     import_modules(args)
     return Net(
         args.model,
-        pb.Phase.Value(phase),
+        getattr(pb, phase),
         level=args.level or 0,
         stages=args.stage,
         allowed_modules=args.allow_python,
