@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet.io import files, weights
+from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 
@@ -20,15 +21,13 @@ class Job(NamedTuple):
 
 def write(folder: Path, param: pb.NetParameter, phase: int, inputs: dict[str, np.ndarray] | None = None) -> None:
     """Draw weights, and inputs where none are given, for a net without data layers."""
-    from benchmarks import nets
-    from blobnet.net import Net
-
+    random = np.random.default_rng(1)
+    net = Net(param, phase, seed=1)
+    _complete_weights(net, random)
     folder.mkdir(exist_ok=True)
     (folder / _NET).write_text(text.dump(param), encoding="utf-8")
-    net = Net(param, phase, seed=1)
-    nets.give_statistics(net)
     files.write_message(folder / _WEIGHTS, net.to_proto())
-    np.savez(folder / _INPUTS, **(inputs or _draw(net)))
+    np.savez(folder / _INPUTS, **(inputs or _draw_inputs(net, random)))
 
 
 def read(folder: Path) -> Job:
@@ -37,9 +36,19 @@ def read(folder: Path) -> Job:
     return Job(text.read(folder / _NET, pb.NetParameter()), weights.read_weights(folder / _WEIGHTS), arrays)
 
 
-def _draw(net) -> dict[str, np.ndarray]:
+def _complete_weights(net: Net, random: np.random.Generator) -> None:
+    """What fillers leave at 0 in a net that is not trained: filters (He et al. 2015) and statistics (variance 1)."""
+    for layer in net.layers:
+        for blob in layer.blobs:
+            if blob.num_axes > 1 and not blob.data.any():
+                blob.data[...] = random.normal(0, (2 / blob.count_between(1)) ** 0.5, blob.shape)
+        if layer.type == "BatchNorm":
+            for blob in layer.blobs[1:]:
+                blob.data[...] = 1
+
+
+def _draw_inputs(net: Net, random: np.random.Generator) -> dict[str, np.ndarray]:
     """Standard normal images; labels among the classes of the loss."""
-    random = np.random.default_rng(1)
     inputs = {name: random.standard_normal(net.blobs[name].shape, np.float32) for name in net.inputs}
     for layer, bottoms in zip(net.layers, net.bottoms, strict=True):
         if layer.type == "SoftmaxWithLoss":

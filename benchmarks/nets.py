@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from blobnet import zoo
-from blobnet.net import Net
 from blobnet.passes import phases
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
@@ -45,14 +44,6 @@ def input_layer(name: str, shape) -> pb.LayerParameter:
     layer = pb.LayerParameter(name=name, type="Input", top=[name])
     layer.input_param.shape.add(dim=shape)
     return layer
-
-
-def give_statistics(net: Net) -> None:
-    """Mean 0 and variance 1 for every BatchNorm layer that has seen no data yet, so that the net can predict."""
-    for layer in net.layers:
-        if layer.type == "BatchNorm":
-            for blob, value in zip(layer.blobs, (0, 1, 1), strict=True):
-                blob.data[...] = value
 
 
 def _read(name: str, kind: str) -> pb.NetParameter:
