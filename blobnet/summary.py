@@ -52,7 +52,7 @@ class Summary(NamedTuple):
 
 def summarize(
     param: pb.NetParameter | str | Path,
-    phase: int = pb.TEST,
+    phase: pb.Phase = pb.TEST,
     *,
     batch: int | None = None,
     inputs: Mapping[str, Shape] | None = None,

@@ -56,8 +56,8 @@ def _npz_records(path: Path, part: str) -> bytes:
 
 def _archived_records(path: Path, part: str) -> bytes:
     with tarfile.open(path) as archive:
-        members = {Path(member.name).name: member for member in archive if member.isfile()}
-        return b"".join(archive.extractfile(members[name]).read() for name in _FILES[part])
+        contents = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
+        return b"".join(content.read() for name in _FILES[part] if (content := contents[name]))
 
 
 def main() -> None:
