@@ -56,7 +56,26 @@ _DATABASES = {
     "mnist_test_lmdb": _Database((1, 28, 28), partial(_mnist, "t10k")),
     "mnist_train_lmdb": _Database((1, 28, 28), partial(_mnist, "train")),
 }
-_FILES = {"cifar10_mean.binaryproto": _FOLDER / "cifar10/cifar10_mean.binaryproto"}
+
+
+def _shakespeare(part: str) -> Path:
+    """The list of an HDF5Data layer."""
+    from blobnet.zoo import characters
+
+    folder = place("shakespeare")
+    path = folder / f"{part}.txt"
+    if not path.exists():
+        log.info("Making %s, rows of Shakespeare's plays (once)", folder)
+        with os_errors(folder, "make (BLOBNET_CACHE_DIR names another folder)"):
+            characters.prepare(characters.shakespeare(), folder)
+    return path
+
+
+_FILES = {
+    "cifar10_mean.binaryproto": lambda: _FOLDER / "cifar10/cifar10_mean.binaryproto",
+    "shakespeare_test.txt": partial(_shakespeare, "test"),
+    "shakespeare_train.txt": partial(_shakespeare, "train"),
+}
 
 
 def names() -> list[str]:
@@ -72,7 +91,7 @@ def shape(name: str) -> tuple[int, int, int]:
 def find(name: str) -> Path | None:
     """The database or other file of the zoo, made when it is not there yet; None for any other name."""
     if name in _FILES:
-        return _FILES[name]
+        return _FILES[name]()
     if name not in _DATABASES:
         return None
     path = place(name)
@@ -82,7 +101,7 @@ def find(name: str) -> Path | None:
 
 
 def place(name: str) -> Path:
-    """Where a database is kept once it is made."""
+    """Where a database or a folder of files is kept once it is made."""
     return config.cache_folder() / "datasets" / name
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from blobnet import zoo
 from blobnet.errors import BlobnetError, did_you_mean
-from blobnet.zoo.generators import alexnet, cifar10, googlenet, mnist, mobilenet, resnet, squeezenet, vgg
+from blobnet.zoo.generators import alexnet, characters, cifar10, googlenet, mnist, mobilenet, resnet, squeezenet, vgg
 from blobnet.zoo.generators.netspec import Model
 
 MODELS: dict[str, Callable[[], Model]] = {
     **alexnet.MODELS,
+    **characters.MODELS,
     **cifar10.MODELS,
     **googlenet.MODELS,
     **mnist.MODELS,

@@ -1,6 +1,6 @@
 """AlexNet and CaffeNet (Krizhevsky, Sutskever and Hinton 2012), with the layer names of BVLC's models."""
 
-from blobnet.zoo.generators.imagenet import CLASSES, MEAN_IMAGE, imagenet_model
+from blobnet.zoo.generators.imagenet import CLASSES, MEAN_COLOR, MEAN_IMAGE, imagenet_model
 from blobnet.zoo.generators.netspec import Model, NetSpec, rates, solver
 
 
@@ -75,6 +75,7 @@ def _model(name: str, shrink, bias: float) -> Model:
         size=227,
         batch_sizes=(256, 50),
         transform=MEAN_IMAGE,
+        deploy_transform=MEAN_COLOR,
         head=head,
         param=rates((1, 1), (2, 0)),
         weight_filler={"type": "gaussian", "std": 0.01},

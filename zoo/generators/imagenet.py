@@ -27,6 +27,7 @@ def imagenet_model(
     batch_sizes: tuple[int, int],
     transform: dict,
     mirror: bool = True,
+    deploy_transform: dict | None = None,
     head: Head = loss_and_accuracies,
     deploy_batch: int = 10,
     **defaults,
@@ -34,7 +35,7 @@ def imagenet_model(
     """The nets of ``body``, which adds the layers between an image blob and the scores of the classes.
 
     size       of the square crop that the net sees
-    transform  the mean, and scale, of ``transform_param``
+    transform  the mean, and scale, of ``transform_param``; deploy_transform: another one for the deploy net
     defaults   of NetSpec
     """
     train_val = NetSpec(name, training=True, **defaults)
@@ -47,6 +48,6 @@ def imagenet_model(
     head(train_val, body(train_val, train_val.databases("data", sources, ["data", "label"])))
 
     deploy = NetSpec(name, training=False, **defaults)
-    scores = body(deploy, deploy.image_input(deploy_batch, 3, size, transform))
+    scores = body(deploy, deploy.image_input(deploy_batch, 3, size, deploy_transform or transform))
     deploy.add("Softmax", "prob", scores)
     return Model(train_val.param, deploy.param, solver)
