@@ -126,7 +126,8 @@ def test_a_net_survives_the_way_through_its_proto(net):
 
 
 def test_shared_parameters_add_their_gradients():
-    shared = 'param { name: "w" } inner_product_param { num_output: 3 bias_term: false weight_filler { type: "xavier" } }'
+    product = 'inner_product_param { num_output: 3 bias_term: false weight_filler { type: "xavier" } }'
+    shared = f'param {{ name: "w" }} {product}'
     net = net_from_text(
         'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }'
         f'layer {{ name: "a" type: "InnerProduct" bottom: "data" top: "a" {shared} }}'
