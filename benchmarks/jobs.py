@@ -36,6 +36,11 @@ def read(folder: Path) -> Job:
     return Job(text.read(folder / _NET, pb.NetParameter()), weights.read_weights(folder / _WEIGHTS), arrays)
 
 
+def gradient(shape: tuple[int, ...]) -> np.ndarray:
+    """The gradient of a top, for engines that start their backward pass with one."""
+    return np.random.default_rng(2).standard_normal(shape, np.float32)
+
+
 def _complete_weights(net: Net, random: np.random.Generator) -> None:
     """What fillers leave at 0 in a net that is not trained: filters (He et al. 2015) and statistics (variance 1)."""
     for layer in net.layers:

@@ -6,7 +6,8 @@ import numpy as np
 
 import blobnet
 from benchmarks import jobs
-from blobnet import solvers
+from blobnet import roofline, solvers
+from blobnet.kernels import limits
 from blobnet.proto import blobnet_pb2 as pb
 
 
@@ -59,3 +60,71 @@ class Prediction:
     def output(self) -> np.ndarray:
         self.run("predict")
         return self._net.blobs[self._net.outputs[0]].data
+
+
+class Unit:
+    """A layer or two alone, in training; tasks are ``forward``, ``backward``, ``to data`` and ``to weights``."""
+
+    def __init__(self, folder: Path, propagate: bool):
+        job = jobs.read(folder)
+        self._inputs = job.inputs
+        self._net = blobnet.Net(job.param, blobnet.TRAIN, weights=job.weights)
+        self._first = len(self._net.inputs)
+        self._last = len(self._net.layers) - 1
+        self._planned = [
+            list(wanted) if propagate else [False] * len(wanted) for wanted in self._net.bottom_need_backward
+        ]
+        self.run("forward")
+        self._top = self._net.tops[self._last][0]
+        if not self._net.layers[self._last].loss:
+            self._top.diff[...] = jobs.gradient(self._top.shape)
+
+    def run(self, task: str) -> None:
+        if task == "forward":
+            self._net.forward_from_to(self._first, self._last)
+        else:
+            self._select(task)
+            self._net.backward_from_to(self._last, self._first)
+
+    def _select(self, task: str) -> None:
+        """Have the layers make the gradients of a task."""
+        for index in range(self._first, self._last + 1):
+            planned = self._planned[index]
+            self._net.bottom_need_backward[index] = [wanted and task != "to weights" for wanted in planned]
+            flags = self._net.layers[index].param_propagate_down
+            flags[:] = [task != "to data"] * len(flags)
+
+    def work(self, task: str) -> roofline.Work:
+        """What the task amounts to."""
+        self._select(task)
+        total = roofline.Work(0, 0)
+        for index in range(self._first, self._last + 1):
+            blobs = self._net.layers[index], self._net.bottoms[index], self._net.tops[index]
+            if task == "forward":
+                work = roofline.forward(*blobs)
+            else:
+                work = roofline.backward(*blobs, self._net.bottom_need_backward[index])
+            total = roofline.Work(total.flops + work.flops, total.bytes + work.bytes)
+        return total
+
+    def results(self, tasks: list[str]) -> list[np.ndarray]:
+        """The top, and the gradients that the tasks make."""
+        self._net.clear_param_diffs()
+        for name, array in self._inputs.items():
+            self._net.set_input(name, array)
+        for task in tasks:
+            self.run(task)
+        bottoms = zip(self._net.bottoms[self._first], self._planned[self._first], strict=True)
+        learned = [layer for layer in self._net.layers if layer.type != "BatchNorm"]
+        return [
+            self._top.data,
+            *(bottom.diff for bottom, planned in bottoms if planned),
+            *(blob.diff for layer in learned for blob in layer.blobs),
+        ]
+
+
+class Machine:
+    """The limits of the machine."""
+
+    def limits(self) -> limits.Limits:
+        return limits.measured()

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks import jobs
 from benchmarks.torch_net import TorchNet
 
 FORMATS = {"torch": torch.contiguous_format, "torch channels_last": torch.channels_last}
+SHORT = {"torch": "NCHW", "torch channels_last": "NHWC"}
 
 
 class Training:
@@ -42,4 +44,30 @@ class Training:
 def _tensor(array, memory_format: torch.memory_format) -> torch.Tensor:
     """Images in their format; labels (one axis) as the integers that PyTorch wants."""
     tensor = torch.from_numpy(array)
-    return tensor.long() if tensor.ndim == 1 else tensor.contiguous(memory_format=memory_format)
+    if tensor.ndim == 1:
+        return tensor.long()
+    return tensor.contiguous(memory_format=memory_format) if tensor.ndim == 4 else tensor
+
+
+class Unit:
+    """A layer or two alone, in training; tasks are ``forward``, ``backward``, ``to data`` and ``to weights``."""
+
+    def __init__(self, folder: Path, propagate: bool, threads: int, variant: str):
+        torch.set_num_threads(threads)
+        job = jobs.read(folder)
+        self._net = TorchNet(job.param, job.weights).to(memory_format=FORMATS[variant])
+        self._inputs = [_tensor(job.inputs[name], FORMATS[variant]) for name in self._net.inputs]
+        bottoms = [tensor.requires_grad_() for tensor in self._inputs if propagate and tensor.is_floating_point()]
+        params = list(self._net.parameters())
+        self._sought = {"backward": [*bottoms, *params], "to data": bottoms, "to weights": params}
+        self._top = self._net(*self._inputs)
+        self._diff = _tensor(jobs.gradient(self._top.shape), FORMATS[variant]) if self._top.ndim else None
+
+    def run(self, task: str) -> list[torch.Tensor]:
+        if task == "forward":
+            return [self._net(*self._inputs)]
+        return torch.autograd.grad(self._top, self._sought[task], self._diff, retain_graph=True)
+
+    def results(self, tasks: list[str]) -> list[np.ndarray]:
+        """The top, and the gradients that the tasks make."""
+        return [tensor.detach().numpy() for task in tasks for tensor in self.run(task)]

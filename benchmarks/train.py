@@ -50,7 +50,7 @@ def measure(name: str, batch: int, args: argparse.Namespace) -> list[object]:
         turns.ratio(times["blobnet"], times[peer]),
         f"{own_ms:.2f}",
         f"{peer_ms:.2f}",
-        "NHWC" if peer.endswith("channels_last") else "NCHW",
+        torch_engine.SHORT[peer],
         f"{1000 * batch / own_ms:.0f}",
         f"{1000 * batch / peer_ms:.0f}",
         f"{memory['blobnet']:.0f}",
