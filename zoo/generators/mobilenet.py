@@ -32,7 +32,7 @@ def mobilenet_v1() -> Model:
             x, channels = unit(f"{name}/sep", x, num_output, 1), num_output
         return _classify(net, x)
 
-    return _model("MobileNet", body)
+    return _model("MobileNet v1", body)
 
 
 def mobilenet_v2() -> Model:
