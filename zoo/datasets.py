@@ -71,7 +71,7 @@ def _shakespeare(part: str) -> Path:
     return path
 
 
-_FILES = {
+_FILES: dict[str, Callable[[], Path]] = {
     "cifar10_mean.binaryproto": lambda: _FOLDER / "cifar10/cifar10_mean.binaryproto",
     "shakespeare_test.txt": partial(_shakespeare, "test"),
     "shakespeare_train.txt": partial(_shakespeare, "train"),

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     flags.import_modules(args)
     found = summary.summarize(
         args.net,
-        pb.Phase.Value(args.phase),
+        getattr(pb, args.phase),
         batch=args.batch,
         inputs=dict(args.input),
         level=args.level or 0,
