@@ -21,11 +21,10 @@ PULL_3057 = "pull request 3057 of BVLC/caffe"
 
 FIELDS = {
     "SolverParameter": {
-        SSD: "plateau_winsize eval_type ap_version show_per_class_result",
-        NVIDIA: "larc larc_policy larc_eta larc_turbo rampup_interval rampup_lr min_lr momentum_policy "
+        SSD: "eval_type ap_version show_per_class_result",
+        NVIDIA: "larc larc_policy larc_eta larc_turbo rampup_interval rampup_lr momentum_policy "
         "max_momentum weight_decay_policy test_and_snapshot_last_epochs solver_data_type",
-        INTEL: "plateau_winsize stagelr stageiter warmup_iter warmup_start_lr local_lr_auto local_gw_ratio "
-        "disabled_update engine test_offset",
+        INTEL: "stagelr stageiter local_lr_auto local_gw_ratio disabled_update engine test_offset",
     },
     "NetParameter": {
         SSD: "item",
@@ -92,6 +91,8 @@ FIELDS = {
 }
 
 REMEDIES = {
+    ("SolverParameter", "rampup_interval"): "warmup_iter says the same",
+    ("SolverParameter", "rampup_lr"): "warmup_start_lr says the same",
     ("NetParameter", "item"): "this is a label map, not a net",
     ("PoolingParameter", "ceil_mode"): "ceil_mode: false is round_mode: FLOOR",
     ("BatchNormParameter", "scale_bias"): "add a Scale layer with bias_term: true",

@@ -15,9 +15,9 @@ from blobnet.proto import forks
             "; pull request 3057 of BVLC/caffe defines it, BVLC Caffe does not: ceil_mode: false is round_mode: FLOOR",
         ),
         (
-            "SolverParameter",
-            "plateau_winsize",
-            "; SSD (weiliu89/caffe) and intel/caffe define it, BVLC Caffe does not",
+            "LossParameter",
+            "label_smoothing",
+            "; NVIDIA/caffe and intel/caffe define it, BVLC Caffe does not",
         ),
         ("LayerParameter.type", "PriorBox", "; SSD (weiliu89/caffe) defines it, BVLC Caffe does not"),
         ("PoolingParameter", "kernel", ""),
