@@ -15,8 +15,9 @@ from pathlib import Path
 import llvmlite
 import llvmlite.binding
 import numba
-import platformdirs
 from numba.core import config as numba_config
+
+from blobnet import config
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
@@ -42,7 +43,7 @@ def cache_folder(module: str) -> Path:
     digest = hashlib.blake2b(_toolchain().encode(), digest_size=12)
     for name in sorted(_with_imports(module)):
         digest.update(_source(name).encode())
-    return Path(platformdirs.user_cache_dir("blobnet")) / "kernels" / f"{module}-{digest.hexdigest()}"
+    return config.cache_folder() / "kernels" / f"{module}-{digest.hexdigest()}"
 
 
 @functools.cache
