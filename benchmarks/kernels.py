@@ -56,7 +56,7 @@ def measure(
         for peer in peers:
             peer.hold(torch_engine.Unit, folder, unit.propagate, args.threads, peer.name)
     expected, *found = [worker.call("results", unit.tasks) for worker in workers]
-    difference = max(_difference(expected, results) for results in found)
+    worst = max(difference(expected, results) for results in found)
     for task in unit.tasks:
         times = turns.race(workers, task, args.rounds, args.seconds)
         work = own.call("work", task)
@@ -77,11 +77,11 @@ def measure(
             f"{100 * flops / limits.flops:.0f}" if flops else "",
             f"{moved / 1e9:.1f}",
             f"{100 * moved / limits.bytes:.0f}",
-            "random" if unit.type == "Dropout" else f"{difference:.0e}",
+            "random" if unit.type == "Dropout" else f"{worst:.0e}",
         ]
 
 
-def _difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+def difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
     """The largest between any two results, as a part of the largest element."""
     pairs = zip(expected, found, strict=True)
     return max(float(np.abs(a - b.reshape(a.shape)).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs)

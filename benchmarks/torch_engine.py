@@ -71,3 +71,38 @@ class Unit:
     def results(self, tasks: list[str]) -> list[np.ndarray]:
         """The top, and the gradients that the tasks make."""
         return [tensor.detach().numpy() for task in tasks for tensor in self.run(task)]
+
+
+class Lstm:
+    """``torch.nn.LSTM`` with the weights of an LSTM layer; tasks are ``forward`` and ``backward``."""
+
+    def __init__(self, folder: Path, threads: int):
+        torch.set_num_threads(threads)
+        job = jobs.read(folder)
+        self._x = torch.from_numpy(job.inputs["x"]).requires_grad_()
+        input_weight, bias, recurrent_weight = (_other_order(array) for array in job.weights["lstm"])
+        self._net = torch.nn.LSTM(input_weight.shape[1], recurrent_weight.shape[1])
+        loaded = (input_weight, recurrent_weight, bias, np.zeros_like(bias))  # PyTorch adds two biases
+        for parameter, array in zip(self._net.parameters(), loaded, strict=True):
+            parameter.data = torch.from_numpy(array)
+        self._top = self._net(self._x)[0]
+        self._diff = torch.from_numpy(jobs.gradient(self._top.shape))
+        self._sought = [self._x, *self._net.parameters()]
+
+    def run(self, task: str) -> list[torch.Tensor]:
+        if task == "forward":
+            return [self._net(self._x)[0]]
+        return torch.autograd.grad(self._top, self._sought, self._diff, retain_graph=True)
+
+    def results(self, tasks: list[str]) -> list[np.ndarray]:
+        """The top and the gradients, those of the weights in Caffe's order."""
+        top = self.run("forward")[0].detach().numpy()
+        x, *weights = (gradient.numpy() for gradient in self.run("backward"))
+        input_weight, recurrent_weight, bias, _ = (_other_order(array) for array in weights)
+        return [top, x, input_weight, bias, recurrent_weight]
+
+
+def _other_order(array: np.ndarray) -> np.ndarray:
+    """Rows of the gates i, f, o, g (Caffe) as i, f, g, o (PyTorch), or the other way round."""
+    first, second, third, fourth = np.split(array, 4)
+    return np.concatenate([first, second, fourth, third])

@@ -1,0 +1,63 @@
+"""The nets that are measured, and their layers one by one."""
+
+import numpy as np
+import pytest
+
+from benchmarks import jobs, nets, units
+from blobnet.net import Net
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+
+
+@pytest.mark.parametrize("name, batch", nets.BATCHES.items())
+def test_train_nets_are_fed_from_memory(name, batch):
+    param = nets.training(name, batch)
+    data, label, *layers = param.layer
+    assert (data.type, label.type) == ("Input", "Input")
+    assert data.input_param.shape[0].dim[0] == batch
+    assert list(label.input_param.shape[0].dim) == [batch]
+    assert not {"Data", "Accuracy"} & {layer.type for layer in layers}
+    assert layers[-1].type == "SoftmaxWithLoss"
+
+
+def test_a_net_that_predicts_takes_the_batch():
+    assert list(nets.predicting("lenet", 8).layer[0].input_param.shape[0].dim) == [8, 1, 28, 28]
+
+
+def test_a_job_is_read_as_written(tmp_path):
+    jobs.write(tmp_path, nets.predicting("lenet", 2), pb.TEST)
+    job = jobs.read(tmp_path)
+    assert text.strip_source_info(job.param) == nets.predicting("lenet", 2)
+    assert job.inputs["data"].shape == (2, 1, 28, 28)
+    assert job.weights["conv1"][0].std() == pytest.approx((2 / 25) ** 0.5, rel=0.1)
+    jobs.write(tmp_path / "again", nets.predicting("lenet", 2), pb.TEST)
+    assert np.array_equal(jobs.read(tmp_path / "again").inputs["data"], job.inputs["data"])
+
+
+def test_labels_are_classes(tmp_path):
+    jobs.write(tmp_path, nets.training("lenet", 64), pb.TRAIN)
+    assert set(jobs.read(tmp_path).inputs["label"]) == set(range(10))
+
+
+def test_units_of_lenet():
+    found = units.units(nets.training("lenet", 64))
+    assert [(unit.name, unit.shapes, unit.count) for unit in found[:3]] == [
+        ("conv1", "64x1x28x28 -> 64x20x24x24", 1),
+        ("pool1", "64x20x24x24 -> 64x20x12x12", 1),
+        ("conv2", "64x20x12x12 -> 64x50x8x8", 1),
+    ]
+    assert found[0].tasks == ["forward", "to weights"]  # nobody asks for the gradient of the data
+    assert found[1].tasks == ["forward", "backward"]
+    assert found[2].tasks == ["forward", "to data", "to weights"]
+
+
+def test_equal_layers_are_one_unit_and_batchnorm_takes_its_scale_along():
+    param = nets.training("resnet20", 4)
+    found = units.units(param)
+    assert sum(unit.count for unit in found) == len(nets.grouped(param)) < len(param.layer)
+    block = next(unit for unit in found if unit.name == "res2a_branch2a")
+    assert (block.type, block.shapes, block.count) == ("Convolution", "4x16x32x32", 6)
+    normalization = next(unit for unit in found if unit.type == "BatchNorm+Scale")
+    assert [layer.type for layer in normalization.param.layer] == ["Input", "BatchNorm", "Scale"]
+    for unit in found:
+        Net(unit.param, pb.TRAIN)
