@@ -1,0 +1,46 @@
+"""Settings: their defaults, their environment variables, and what they refuse."""
+
+import pytest
+
+from blobnet import config
+from blobnet.errors import BlobnetError
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch):
+    monkeypatch.setattr(config, "_threads", None)
+    monkeypatch.delenv("BLOBNET_NUM_THREADS", raising=False)
+
+
+def test_all_cores_unless_told_otherwise():
+    assert config.threads() == config.available_cores() >= 1
+
+
+def test_threads_from_the_environment(monkeypatch):
+    monkeypatch.setenv("BLOBNET_NUM_THREADS", "3")
+    assert config.threads() == 3
+
+
+def test_a_call_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv("BLOBNET_NUM_THREADS", "3")
+    config.set_threads(2)
+    assert config.threads() == 2
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_threads_are_one_or_more(count):
+    with pytest.raises(BlobnetError, match=f"threads must be a whole number of 1 or more; got '{count}'"):
+        config.set_threads(count)
+
+
+def test_a_wrong_environment_variable_is_named(monkeypatch):
+    monkeypatch.setenv("BLOBNET_NUM_THREADS", "many")
+    with pytest.raises(BlobnetError, match="BLOBNET_NUM_THREADS must be .* got 'many'"):
+        config.threads()
+
+
+def test_cache_folder_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.delenv("BLOBNET_CACHE_DIR", raising=False)
+    assert config.cache_folder().name == "blobnet"
+    monkeypatch.setenv("BLOBNET_CACHE_DIR", str(tmp_path))
+    assert config.cache_folder() == tmp_path
