@@ -188,7 +188,7 @@ def test_test_nets_come_in_caffes_order(tmp_path):
 
 
 def test_weights_are_loaded_from_comma_lists(tmp_path):
-    first = create(tmp_path / "a", 'snapshot_prefix: "w"')
+    first = create(tmp_path / "a", f'snapshot_prefix: "{tmp_path}/w"')
     paths = first.snapshot()
     second = create(tmp_path / "b", f'random_seed: 9 weights: "{paths.model}, {paths.model}" {QUIET}')
     np.testing.assert_array_equal(second.net.params["ip"][0].data, first.net.params["ip"][0].data)
