@@ -2,11 +2,14 @@
 
 import importlib
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 
+import blobnet
+from blobnet.data import lmdb
 from blobnet.layers import layer_types, registry
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -30,3 +33,23 @@ def test_how_to_write_a_layer(tmp_path, monkeypatch, capsys):
     softness = np.array([[0.5], [1], [2]])
     np.testing.assert_allclose(page.y, (page.x / (softness + np.abs(page.x))).reshape(6, 4))
     assert "Softsign" in layer_types()
+
+
+def test_tutorial(tmp_path, monkeypatch, capsys):
+    database, training = python_blocks("tutorial.md")
+    shutil.copytree(DOCS.parent / "zoo" / "lenet", tmp_path / "zoo" / "lenet")
+    monkeypatch.chdir(tmp_path)
+    exec(database, {"images": np.zeros((3, 1, 4, 4), np.uint8), "labels": [0, 1, 2]})
+    assert len(list(lmdb.Reader(tmp_path / "my_train_lmdb").records())) == 3
+    exec(training, {})
+    assert float(capsys.readouterr().out.split()[0]) > 0.8
+    blobnet.set_seed(None)
+
+
+def test_readme():
+    """The three lines of Python; the commands are those of the other tests."""
+    page = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (three_lines,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names = {"images": np.zeros((2, 28, 28), np.uint8)}
+    exec(three_lines, names)
+    assert names["probabilities"].shape == (2, 10)

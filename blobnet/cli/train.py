@@ -22,11 +22,11 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from blobnet import solvers
     from blobnet.cli import events, log, progress, signals
     from blobnet.cli.compiling import announced
     from blobnet.proto import blobnet_pb2 as pb
     from blobnet.proto import text
-    from blobnet.solvers.registry import create
 
     if args.snapshot and args.weights:
         raise BlobnetError("--snapshot resumes a training, --weights starts one: give one of them, not both")
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
             param.weights.append(args.weights)
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
         flags.import_modules(args)
-        solver = create(param, allowed_modules=args.allow_python)
+        solver = solvers.create(param, allowed_modules=args.allow_python)
         handler = stack.enter_context(signals.Signals(args.sigint_effect, args.sighup_effect))
         solver.callbacks += [handler, events.EventLog()]
         solver.callbacks.append(progress.LiveLine(sys.stderr) if sys.stderr.isatty() else events.DisplayLog())

@@ -5,17 +5,15 @@ import re
 
 import pytest
 
+from blobnet import solvers
 from blobnet.cli import progress
-from blobnet.proto import blobnet_pb2 as pb
-from blobnet.proto import text
-from blobnet.solvers.registry import create
 from blobnet.testing import net_from_text
 
 
 def test_every_drawing_replaces_the_one_before(run_folder, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_DRAWINGS", 0)
     stream = io.StringIO()
-    solver = create(text.read("solver.prototxt", pb.SolverParameter()))
+    solver = solvers.create("solver.prototxt")
     solver.callbacks.append(progress.LiveLine(stream))
     solver.solve()
     nothing, *drawings, cleared = stream.getvalue().split("\r\x1b[K")
@@ -28,7 +26,7 @@ def test_a_narrow_terminal_cuts_the_line(run_folder, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_DRAWINGS", 0)
     monkeypatch.setenv("COLUMNS", "20")
     stream = io.StringIO()
-    solver = create(text.read("solver.prototxt", pb.SolverParameter()))
+    solver = solvers.create("solver.prototxt")
     solver.callbacks.append(progress.LiveLine(stream))
     solver.solve()
     assert {len(drawing) for drawing in stream.getvalue().split("\r\x1b[K")[1:-1]} == {19}
