@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import patches, product, reference, winograd
+from blobnet.kernels import depthwise, patches, product, reference, winograd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for
@@ -40,6 +40,9 @@ def forward(
     if config.reference_kernels():
         reference.forward(x, w, y, geometry, group, bias)
         return
+    if group == x.shape[1] > 1:
+        depthwise.forward(x, w, y, geometry, bias)
+        return
     if _winograd(x, w, geometry, x.shape[1], len(w), group):
         winograd.correlate(x, w, y, geometry.input, geometry.pad, geometry.output, bias)
         return
@@ -54,6 +57,9 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     """dw += the gradient of the weights."""
     if config.reference_kernels():
         reference.backward_weights(x, dy, dw, geometry, group)
+        return
+    if group == x.shape[1] > 1 and all_finite(x.reshape(-1)):
+        depthwise.backward_weights(x, dy, dw, geometry)
         return
     if _winograd(x, dy, geometry, x.shape[1], len(dw), group, winograd.LEAST_TILES_OF_WEIGHTS):
         winograd.backward_weights(x, dy, dw, geometry)
@@ -71,6 +77,9 @@ def backward_data(
     """dx = the gradient of the input (+ bias, where this is the forward pass of a deconvolution)."""
     if config.reference_kernels() or not all_finite(w.reshape(-1)):
         reference.backward_data(dy, w, dx, geometry, group, bias)
+        return
+    if group == dx.shape[1] > 1:
+        depthwise.backward_data(dy, w, dx, geometry, bias)
         return
     if _winograd(dy, w, geometry, dx.shape[1], len(w), group):
         pad = tuple(2 - pad for pad in geometry.pad)

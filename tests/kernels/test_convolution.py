@@ -84,7 +84,7 @@ def _check(case, dtype=np.float32, tolerance=1e-5):
         np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def _random_case(generator):
+def _random_case(generator, depthwise=False):
     axes = int(generator.choice([1, 2, 2, 2, 2, 3]))
     kernel, stride, dilation = (tuple(generator.integers(1, most, axes)) for most in (5, 5, 4))
     pad = tuple(generator.integers(0, 6, axes))
@@ -92,6 +92,8 @@ def _random_case(generator):
     size = tuple(int(least_size + generator.integers(0, 12)) for least_size in least)
     group = int(generator.choice([1, 1, 2, 3]))
     channels, filters = (group * int(generator.integers(1, 7)) for _ in range(2))
+    if depthwise:
+        channels, filters = group, group * int(generator.integers(1, 4))
     images = int(generator.integers(1, 5))
     plain = [tuple(map(int, values)) for values in (kernel, stride, pad, dilation)]
     return Case(generator, size, *plain, images, channels, filters, group)
@@ -109,6 +111,12 @@ def test_random_shapes(seed):
     generator = np.random.default_rng(seed)
     for number in range(40):
         _check(_random_case(generator), *((np.float64, 1e-12) if number % 4 == 0 else ()))
+
+
+def test_random_depthwise_shapes():
+    generator = np.random.default_rng(5)
+    for number in range(80):
+        _check(_random_case(generator, depthwise=True), *((np.float64, 1e-12) if number % 4 == 0 else ()))
 
 
 def test_the_reference_path(monkeypatch):
