@@ -7,13 +7,16 @@ that says what it should reach. The databases they train on are made on first us
 if __name__ != "blobnet.zoo":
     raise ImportError("import blobnet.zoo, not zoo: a second copy of every class would be made")
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobnet.errors import BlobnetError, did_you_mean
 
 if TYPE_CHECKING:
-    from blobnet.zoo.classifier import Classifier
+    from blobnet.net import Net
+
+log = logging.getLogger("blobnet")
 
 _FOLDER = Path(__file__).resolve().parent
 
@@ -31,17 +34,45 @@ def folder(name: str) -> Path:
     return _FOLDER / name
 
 
-def load(name: str) -> "Classifier":
-    """A model with its trained weights, ready to classify.
+def weights(name: str) -> Path | None:
+    """The trained weights of a model, None where the zoo has none."""
+    path = folder(name) / f"{name}.caffemodel"
+    return path if path.is_file() else None
+
+
+def load(name: str, phase: int | None = None) -> "Net":
+    """A model with its trained weights where there are some, else freshly filled; the log says which.
 
     net = blobnet.zoo.load("lenet")
     probabilities = net.predict(images)
+
+    phase  TRAIN or TEST: the net that reads its database; left out: the deploy net. That of a model with one
+           input is a Classifier, with ``predict`` and ``labels``.
     """
-    model = folder(name)
-    weights = model / f"{name}.caffemodel"
-    if not weights.is_file():
-        remedy = f"train it: blobnet train --solver {model}/solver.prototxt"
-        raise BlobnetError(f'the zoo has no weights for "{name}"; {remedy}')
+    from blobnet.net import Net
+    from blobnet.proto import blobnet_pb2 as pb
+    from blobnet.proto import text
     from blobnet.zoo.classifier import Classifier
 
-    return Classifier(model / "deploy.prototxt", weights)
+    model, trained = folder(name), weights(name)
+    if trained is None:
+        log.warning("%s: no trained weights; filled at random. blobnet train --solver %s/solver.prototxt", name, model)
+    else:
+        log.info("%s: trained weights of %s", name, trained)
+    if phase is not None:
+        return Net(model / "train_val.prototxt", phase, weights=trained)
+    deploy = model / "deploy.prototxt"
+    layers = text.read(deploy, pb.NetParameter()).layer
+    if sum(len(layer.top) for layer in layers if layer.type == "Input") > 1:
+        return Net(deploy, pb.TEST, weights=trained)
+    return Classifier(deploy, trained, labels=_labels(model))
+
+
+def _labels(model: Path) -> list[str]:
+    """The names of the classes: they lie in the folder whose name the databases of the model begin with."""
+    from blobnet.proto import blobnet_pb2 as pb
+    from blobnet.proto import text
+
+    layers = text.read(model / "train_val.prototxt", pb.NetParameter()).layer
+    prefix = next(layer.data_param.source for layer in layers if layer.data_param.source).partition("_")[0]
+    return (_FOLDER / prefix / "labels.txt").read_text(encoding="utf-8").splitlines()

@@ -17,8 +17,6 @@ import numpy as np
 from blobnet.errors import BlobnetError
 from blobnet.zoo import datasets
 
-LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _FILES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
 _RECORD = 1 + 3 * 32 * 32

@@ -28,13 +28,48 @@ def test_an_unknown_name_gets_the_nearest():
     assert str(caught.value) == said
 
 
-def test_a_model_without_weights_says_how_to_get_them(tmp_path, monkeypatch):
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "bare" / "solver.prototxt").write_text("")
-    monkeypatch.setattr(blobnet.zoo, "_FOLDER", tmp_path)
-    assert blobnet.zoo.names() == ["bare"]
-    with pytest.raises(blobnet.BlobnetError, match="blobnet train --solver .*bare/solver.prototxt"):
-        blobnet.zoo.load("bare")
+def test_names_are_sorted():
+    assert blobnet.zoo.names() == sorted(blobnet.zoo.names())
+    assert {"alexnet", "lenet", "resnet20", "vgg16"} <= set(blobnet.zoo.names())
+
+
+def test_loading_says_whether_weights_are_trained_or_filled(caplog):
+    caplog.set_level("INFO", "blobnet")
+    blobnet.zoo.load("lenet")
+    assert caplog.messages[0] == f"lenet: trained weights of {blobnet.zoo.weights('lenet')}"
+    caplog.clear()
+    folder = blobnet.zoo.folder("squeezenet1_1")
+    assert blobnet.zoo.weights("squeezenet1_1") is None
+    blobnet.zoo.load("squeezenet1_1")
+    remedy = f"blobnet train --solver {folder}/solver.prototxt"
+    assert caplog.messages == [f"squeezenet1_1: no trained weights; filled at random. {remedy}"]
+
+
+def test_a_phase_asks_for_the_net_that_reads_its_database(lenet):
+    net = blobnet.zoo.load("lenet", phase=blobnet.TEST)
+    assert net.layer_names[0] == "mnist"
+    assert "accuracy" in net.outputs
+    np.testing.assert_array_equal(net.params["conv1"][0].data, lenet.params["conv1"][0].data)
+    assert "accuracy" not in blobnet.zoo.load("lenet", phase=blobnet.TRAIN).outputs
+
+
+@pytest.mark.parametrize(("model", "first"), [("lenet", "0"), ("resnet20", "airplane"), ("squeezenet1_1", "tench")])
+def test_labels_are_those_of_the_data(model, first):
+    net = blobnet.zoo.load(model)
+    assert net.labels[0].partition(",")[0] == first
+    assert len(net.labels) == net.blobs["prob"].shape[1]
+
+
+def test_best_classes_come_with_their_labels(lenet, digits):
+    seven, two = lenet.best(digits[0][:2], 3)
+    assert (seven[0][0], two[0][0], len(seven)) == ("7", "2", 3)
+    assert seven[0][1] == lenet.predict(digits[0][:1]).max() > seven[1][1] > seven[2][1]
+
+
+def test_a_net_without_classes_has_no_labels(digits):
+    autoencoder = blobnet.zoo.load("mnist_autoencoder")
+    assert autoencoder.labels == []
+    assert autoencoder.predict(digits[0][:2]).shape == (2, 784)
 
 
 def test_lenet_reads_99_of_100_digits(lenet, digits):
