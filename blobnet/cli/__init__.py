@@ -14,7 +14,23 @@ import blobnet
 from blobnet.cli import flags
 from blobnet.errors import BlobnetError, did_you_mean
 
-COMMANDS = ("train", "test", "time", "summary", "device_query")
+COMMANDS = (
+    "train",
+    "test",
+    "time",
+    "summary",
+    "device_query",
+    "convert_imageset",
+    "compute_image_mean",
+    "extract_features",
+    "parse_log",
+    "plot_training_log",
+    "resize_and_crop_images",
+    "summarize",
+    "upgrade_net_proto_text",
+    "upgrade_net_proto_binary",
+    "upgrade_solver_proto_text",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,11 +72,11 @@ def _command(name: str) -> ModuleType:
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
         raise BlobnetError(f'unknown command "{name}"{hint} (commands: {", ".join(COMMANDS)})')
-    return importlib.import_module(f"blobnet.cli.{name}")
+    return importlib.import_module(f"blobnet.cli.{name.replace('-', '_')}")
 
 
 def _usage() -> str:
-    commands = "\n".join(f"  {name:<14}{_summary(_command(name))}" for name in COMMANDS)
+    commands = "\n".join(f"  {name:<27}{_summary(_command(name))}" for name in COMMANDS)
     return f"""\
 usage: blobnet COMMAND [FLAGS]
 

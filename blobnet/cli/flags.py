@@ -20,6 +20,8 @@ _CAFFE_FLAGS = {"gpu", "iterations", "level", "model", "phase", "sighup_effect",
 _CAFFE_FLAGS |= {"snapshot", "solver", "stage", "weights"}
 _CAFFE_FLAGS |= {"alsologtostderr", "log_dir", "logtostderr", "minloglevel", "stderrthreshold", "v"}  # glog's
 _SWITCHES = {"alsologtostderr", "logtostderr"}
+_BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True}
+_BOOLEANS |= {"false": False, "f": False, "no": False, "n": False, "0": False}
 
 
 def command_first(argv: Sequence[str]) -> list[str]:
@@ -37,6 +39,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
         self._names = ["help"]
         self._needed: list[str] = []
+        self._switches: list[str] = []
 
     def add_flag(self, name: str, *, needed: bool = False, **options: Any) -> None:
         self._names.append(name)
@@ -44,8 +47,14 @@ class Parser(argparse.ArgumentParser):
             self._needed.append(name)
         self.add_argument(f"--{name}", **options)
 
+    def add_switch(self, name: str, **options: Any) -> None:
+        """A flag that is on or off: ``--name``, ``--name=true``, ``--noname``, ``--name=false``."""
+        self._switches.append(name)
+        self._names.append(f"no{name}")
+        self.add_flag(name, type=boolean, default=False, metavar="BOOL", **options)
+
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        args, unread = self.parse_known_args([self._two_dashes(argument) for argument in argv])
+        args, unread = self.parse_known_args([self._plain(argument) for argument in argv])
         while unread:
             argument = unread.pop(0)
             if _name(argument) not in _CAFFE_FLAGS:
@@ -58,8 +67,16 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"--{name} is needed")
         return args
 
-    def _two_dashes(self, argument: str) -> str:
-        return f"--{argument.lstrip('-')}" if _name(argument) in self._names else argument
+    def _plain(self, argument: str) -> str:
+        """The argument with two dashes where it is a flag, and a switch with its value."""
+        name = _name(argument)
+        if name not in self._names:
+            return argument
+        if name in self._switches and "=" not in argument:
+            return f"--{name}=true"
+        if name.removeprefix("no") in self._switches and "=" not in argument:
+            return f"--{name.removeprefix('no')}=false"
+        return f"--{argument.lstrip('-')}"
 
     def error(self, message: str) -> NoReturn:
         raise BlobnetError(f"{message} ({self.prog} --help lists the flags)")
@@ -113,6 +130,18 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"a whole number of 1 or more is needed; got {text!r}")
     return int(text)
+
+
+def extent(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number of 0 or more is needed; got {text!r}")
+    return int(text)
+
+
+def boolean(text: str) -> bool:
+    if text.lower() not in _BOOLEANS:
+        raise argparse.ArgumentTypeError(f"true or false is needed; got {text!r}")
+    return _BOOLEANS[text.lower()]
 
 
 # What those flags ask for

@@ -1,13 +1,12 @@
 """LMDB: reading with guards against damaged files, and writing for the converters."""
 
 import contextlib
-import itertools
 import os
 import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,11 @@ class Reader:
             self._environment = _open(path)
             self._check_size()
             self._transaction = self._environment.begin()
+
+    def __len__(self) -> int:
+        """How many records there are."""
+        with self._errors():
+            return self._environment.stat()["entries"]
 
     def records(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in key order, from the record of that number on."""
@@ -73,9 +77,20 @@ def _open(path: Path) -> Any:
 
 
 def write_database(path: Path, records: Iterable[tuple[bytes, bytes]]) -> int:
-    """Write keys and values into a new LMDB folder and return how many.
+    """Write keys and values into a new LMDB folder, as ``new_database`` does, and return how many."""
+    count = 0
+    with new_database(path) as put:
+        for key, value in records:
+            put(key, value)
+            count += 1
+    return count
 
-    The folder appears when it is complete. One that exists is an error.
+
+@contextlib.contextmanager
+def new_database(path: Path) -> Iterator[Callable[[bytes, bytes], None]]:
+    """What writes a key and its value into a new LMDB folder, which appears when the block ends without an error.
+
+    A folder that exists is an error.
     """
     import lmdb
 
@@ -84,29 +99,31 @@ def write_database(path: Path, records: Iterable[tuple[bytes, bytes]]) -> int:
     with os_errors(path, "write"):
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
-            count = _fill(temporary, iter(records))
+            with lmdb.open(os.fspath(temporary), map_size=_FIRST_MAP_SIZE) as environment:
+                batch: list[tuple[bytes, bytes]] = []
+
+                def put(key: bytes, value: bytes) -> None:
+                    batch.append((key, value))
+                    if len(batch) == _BATCH:
+                        _put(environment, batch)
+                        batch.clear()
+
+                yield put
+                _put(environment, batch)
             temporary.chmod(0o755)
             temporary.rename(path)
         except lmdb.Error as error:
             raise BlobnetError(f"the LMDB database cannot be written: {error}", file=str(path)) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return count
 
 
-def _fill(folder: Path, records: Iterator[tuple[bytes, bytes]]) -> int:
-    import lmdb
-
-    count = 0
-    with lmdb.open(os.fspath(folder), map_size=_FIRST_MAP_SIZE) as environment:
-        while batch := list(itertools.islice(records, _BATCH)):
-            while not _put(environment, batch):
-                environment.set_mapsize(2 * environment.info()["map_size"])
-            count += len(batch)
-    return count
+def _put(environment: Any, batch: list[tuple[bytes, bytes]]) -> None:
+    while not _fits(environment, batch):
+        environment.set_mapsize(2 * environment.info()["map_size"])
 
 
-def _put(environment: Any, batch: list[tuple[bytes, bytes]]) -> bool:
+def _fits(environment: Any, batch: list[tuple[bytes, bytes]]) -> bool:
     import lmdb
 
     try:

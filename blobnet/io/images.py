@@ -43,6 +43,44 @@ def decode(data: bytes, color: bool | None, place: str) -> np.ndarray:
         raise BlobnetError(f"cannot decode the image: {error}", file=place) from error
 
 
+def encode(pixels: np.ndarray, kind: str) -> bytes:
+    """The file of bytes [H, W, C], in the format that goes with the file extension ``kind``: "png", "jpg", ...
+
+    JPEG has OpenCV's quality of 95.
+    """
+    from PIL import Image
+
+    shown = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, ::-1])
+    file = io.BytesIO()
+    try:
+        shown.save(file, format_of(kind), quality=95)
+    except (OSError, ValueError) as error:
+        raise BlobnetError(f'cannot encode the image as "{kind}": {error}') from error
+    return file.getvalue()
+
+
+def format_of(kind: str) -> str:
+    """Pillow's name of the format that goes with a file extension."""
+    known = _extensions()
+    if kind.lower() not in known:
+        raise BlobnetError(f'there is no image format "{kind}"; there are {", ".join(sorted(known))}')
+    return known[kind.lower()]
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends as those of images do."""
+    return name.rpartition(".")[2].lower() in _extensions()
+
+
+def _extensions() -> dict[str, str]:
+    """The format of each file extension."""
+    from PIL import Image
+
+    return {
+        extension.lstrip("."): kind for extension, kind in Image.registered_extensions().items() if kind in _FORMATS
+    }
+
+
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear resizing of bytes [H, W, C], in the arithmetic of OpenCV's INTER_LINEAR, to the bit.
 
