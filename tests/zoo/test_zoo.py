@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import blobnet
+from blobnet import summary
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.zoo import datasets
@@ -31,6 +32,15 @@ def test_an_unknown_name_gets_the_nearest():
 def test_names_are_sorted():
     assert blobnet.zoo.names() == sorted(blobnet.zoo.names())
     assert {"alexnet", "lenet", "resnet20", "vgg16"} <= set(blobnet.zoo.names())
+
+
+@pytest.mark.parametrize("model", blobnet.zoo.names())
+def test_readme_states_parameters_and_multiply_adds(model):
+    readme = (blobnet.zoo.folder(model) / "README.md").read_text(encoding="utf-8")
+    found = summary.summarize(blobnet.zoo.folder(model) / "deploy.prototxt")
+    assert f"{found.parameters:,}" in readme
+    assert f"{found.multiply_adds:,}" in readme
+    assert f"blobnet train --solver zoo/{model}/solver.prototxt" in readme
 
 
 def test_loading_says_whether_weights_are_trained_or_filled(caplog):
