@@ -131,8 +131,11 @@ class Net:
         least_tops = layer.tops[0] if layer.automatic_tops else 0
         top = [self._top_blob(layer, index) for index in range(max(len(param.top), least_tops))]
         layer.check_arity(len(bottom), len(top))
-        layer.setup(bottom, top)
-        layer.reshape(bottom, top)
+        try:
+            layer.setup(bottom, top)
+            layer.reshape(bottom, top)
+        except MemoryError as error:
+            layer.fail(f"its blobs do not fit into memory: {error}")
         self.layers.append(layer)
         self.bottoms.append(bottom)
         self.tops.append(top)

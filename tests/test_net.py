@@ -166,3 +166,14 @@ def test_an_unnamed_loss_gets_a_top_of_its_own():
     assert net.outputs == [] and len(net.tops[-1]) == 1
     net.set_input("data", DATA)
     assert net.forward_backward() > 0
+
+
+def test_blobs_that_do_not_fit_into_memory():
+    with pytest.raises(BlobnetError, match=r'layer "ip" \(InnerProduct\): its blobs do not fit into memory: '):
+        net_from_text("""
+            layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1000000000 } } }
+            layer {
+              name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+              inner_product_param { num_output: 1000000000 weight_filler { type: "xavier" } }
+            }
+        """)

@@ -20,7 +20,7 @@ class EventLog(Callback):
     """Tests, snapshots, the end."""
 
     def __init__(self) -> None:
-        self._last_test: dict[int, list[Output]] = {}
+        self._last_tests: dict[int, str] = {}
         self._model: Path | None = None
 
     def on_start(self, solver: Solver) -> None:
@@ -33,7 +33,8 @@ class EventLog(Callback):
             log.info("Test loss: %g", loss)
         for number, output in enumerate(outputs):
             log.info("    Test net output #%d: %s", number, describe_output(output))
-        self._last_test[index] = outputs
+        values = ", ".join(f"{output.name} = {output.value:g}" for output in outputs)
+        self._last_tests[index] = f"Last test, at iteration {solver.iter}: {values}"
 
     def on_snapshot(self, solver: Solver, model_path: Path, state_path: Path) -> None:
         log.info("Snapshotting to %s and %s", model_path, state_path)
@@ -44,8 +45,8 @@ class EventLog(Callback):
             log.info("Optimization stopped early, at iteration %d.", solver.iter)
         else:
             log.info("Optimization Done.")
-        for outputs in self._last_test.values():
-            log.info("Last test: %s", ", ".join(f"{output.name} = {output.value:g}" for output in outputs))
+        for line in self._last_tests.values():
+            log.info(line)
         if self._model:
             log.info("Weights: %s", self._model)
 

@@ -53,7 +53,7 @@ def test_the_log_reads_as_caffes(run_folder, capsys):
         f"    Train net output #0: loss = {end} (* 1 = {end} loss)",
         "Iteration 4, lr = 0.1",
         "Optimization Done.",
-        f"Last test: loss = {end}",
+        f"Last test, at iteration 4: loss = {end}",
         "Weights: line_iter_4.caffemodel",
     ]
 
@@ -96,7 +96,7 @@ def test_a_gpu_is_asked_for(run_folder, capsys):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("base_lr", "base_rl"), 'solver.prototxt:3: .*base_rl.*base_lr'),
+        (("base_lr", "base_rl"), "solver.prototxt:3: .*base_rl.*base_lr"),
         (("net.prototxt", "none.prototxt"), "none.prototxt: cannot read the file: No such file or directory"),
         (('"fixed"', '"fixd"'), 'solver.prototxt:4: lr_policy must be one of .* got "fixd"; did you mean "fixed"'),
     ],
