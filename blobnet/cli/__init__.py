@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except MemoryError as error:
+        return _fail(f"out of memory: {error}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

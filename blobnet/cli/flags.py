@@ -151,7 +151,7 @@ def use_cpu(args: argparse.Namespace, wants_gpu: bool = False) -> None:
     """Set the number of threads, and say what runs."""
     if args.threads is not None:
         config.set_threads(args.threads)
-    asked = " (a GPU was asked for: blobnet has none to offer, and the results are the same)"
+    asked = " (a GPU was asked for: blobnet runs on the CPU only)"
     log.info("Use CPU, %d threads%s", config.threads(), asked if wants_gpu or args.gpu is not None else "")
 
 
