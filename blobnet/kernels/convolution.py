@@ -118,7 +118,7 @@ def _spreads(geometry: Geometry) -> bool:
 
 def _spread(dy, w, dx, geometry, group, bias) -> None:
     """dx = w^T dy, summed where the patches overlap."""
-    frame, taps, pixels = patches.patches(geometry)
+    _, taps, pixels, row = patches.patches(geometry)
     c, o, t, p = dx.shape[1], len(w), len(taps), len(pixels)
     images = max(1, PIXELS_AT_ONCE // p)
     columns = np.empty((images, c, t, p), dx.dtype)
@@ -128,8 +128,10 @@ def _spread(dy, w, dx, geometry, group, bias) -> None:
         gradients = _planes(len(portion), o, group, p, np.zeros(1, np.int64), np.arange(p)).transposed()
         spread = _planes(len(portion), c, group, t * p, np.arange(t) * p, np.arange(p))
         product.multiply(w, weights, dy[first : first + images], gradients, columns, spread)
-        planes, spread_out, row = portion.reshape(-1, portion.shape[2]), columns.reshape(-1, t, p), geometry.output[-1]
-        parallel_for(patches.add_patches, len(planes), spread_out, taps, pixels, row, planes, grain=c)
+        planes = portion.reshape(-1, portion.shape[2])
+        parallel_for(
+            patches.add_patches, len(planes), columns.reshape(-1, t, p), taps, pixels, row, planes, grain=c
+        )
         if bias is not None:
             portion += bias[:, None]
 
@@ -148,7 +150,7 @@ def _portions(y: np.ndarray, frame: patches.Frame) -> Iterator[slice]:
 @functools.lru_cache(maxsize=512)
 def _layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> tuple[Layout, Layout, Layout]:
     """Per group: w [O / G, C / G x taps], patches [C / G x taps, N x P], y [O / G, N x P]."""
-    frame, taps, pixels = patches.patches(geometry)
+    frame, taps, pixels, _ = patches.patches(geometry)
     return (
         product.matrix_layout(o // group, c // group * len(taps), batch=group),
         _planes(images, c, group, frame.size, taps, pixels),

@@ -42,11 +42,15 @@ class Frame(NamedTuple):
 
 
 class Patches(NamedTuple):
-    """Offsets in a frame: tap t of output pixel p is at taps[t] + pixels[p]."""
+    """Offsets in a frame: tap t of output pixel p is at taps[t] + pixels[p].
+
+    row  output pixels, from any multiple of it on, that are neighbours in the frame
+    """
 
     frame: Frame
     taps: np.ndarray
     pixels: np.ndarray
+    row: int
 
 
 class Phase(NamedTuple):
@@ -56,12 +60,15 @@ class Phase(NamedTuple):
     offsets  of each such tap in the frame of the output's gradient
     sources  offset in that frame for each pixel of the phase
     targets  its place in the input plane
+    row      pixels, from any multiple of it on, that are neighbours in the frame and ``step`` apart in the plane
     """
 
     taps: np.ndarray
     offsets: np.ndarray
     sources: np.ndarray
     targets: np.ndarray
+    row: int
+    step: int
 
 
 @functools.lru_cache(maxsize=256)
@@ -81,7 +88,7 @@ def patches(geometry: Geometry) -> Patches:
     pixels = [np.arange(axis.output) * step for axis, step in zip(axes, steps, strict=True)]
     firsts = [phase - axis.pad for phase, axis in zip(phases, axes, strict=True)]
     frame = _frame([axis.input for axis in axes], firsts, [axis.stride for axis in axes], extents)
-    return Patches(frame, _sums(taps), _sums(pixels))
+    return Patches(frame, _sums(taps), _sums(pixels), axes[-1].output)
 
 
 @functools.lru_cache(maxsize=256)
@@ -106,7 +113,8 @@ def phases(geometry: Geometry) -> tuple[Frame, list[Phase]]:
             offsets.append(-(tap * axis.dilation // axis.stride) * steps[number])
             sources.append((pixel - lows[number]) * steps[number])
             targets.append((pixel * axis.stride + phase - axis.pad) * input_steps[number])
-        found.append(Phase(_sums(taps), _sums(offsets), _sums(sources), _sums(targets)))
+        places = (_sums(each) for each in (taps, offsets, sources, targets))
+        found.append(Phase(*places, len(sources[-1]), axes[-1].stride))
     return frame, found
 
 
@@ -186,35 +194,46 @@ def fill_frames(start, stop, planes, frame, frames):
         for r in range(len(frame.rows)):
             target = frames[plane, r * frame.extent : (r + 1) * frame.extent]
             if frame.rows[r] < 0:
-                target[:] = 0
+                fill(target, 0, frame.extent)
                 continue
             row = planes[plane, frame.rows[r] : frame.rows[r] + frame.row_length]
             first = min(frame.extent, max(0, -(frame.firsts[r] // frame.step)))
             beyond = (frame.row_length - 1 - frame.firsts[r]) // frame.step + 1
             last = max(first, min(frame.extent, beyond))
-            target[:first] = 0
-            target[last:] = 0
             position = frame.firsts[r] + first * frame.step
+            fill(target, 0, first)
             if frame.step == 1:
-                target[first:last] = row[position : position + last - first]
+                copy(target[first:last], row[position:])
             else:
                 for q in range(first, last):
                     target[q] = row[position]
                     position += frame.step
+            fill(target, last, frame.extent)
 
 
 @jit
-def add_patches(start, stop, columns, taps, pixels, row_length, planes):
-    """planes[i, taps[t] + pixels[p]] = sum of columns[i, t, p], for the planes start to stop: col2im.
+def fill(target, first, last):
+    """target[first:last] = 0, without the checks of an assignment to a slice."""
+    for q in range(first, last):
+        target[q] = 0
 
-    ``pixels`` come in rows of neighbours, each ``row_length`` long.
-    """
+
+@jit
+def copy(target, source):
+    """target = the start of source, which may not overlap it."""
+    for q in range(len(target)):
+        target[q] = source[q]
+
+
+@jit
+def add_patches(start, stop, columns, taps, pixels, row, planes):
+    """planes[i, taps[t] + pixels[p]] = sum of columns[i, t, p], for the planes start to stop: col2im."""
     for plane in range(start, stop):
         planes[plane] = 0
         for t in range(len(taps)):
-            for p in range(0, len(pixels), row_length):
+            for p in range(0, len(pixels), row):
                 place = taps[t] + pixels[p]
-                target = planes[plane, place : place + row_length]
-                source = columns[plane, t, p : p + row_length]
-                for q in range(row_length):
+                target = planes[plane, place : place + row]
+                source = columns[plane, t, p : p + row]
+                for q in range(row):
                     target[q] += source[q]
