@@ -34,6 +34,25 @@ def test_defaults(parser):
 
 
 @pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], False),
+        (["--gray"], True),
+        (["-gray"], True),
+        (["--nogray"], False),
+        (["--gray=false"], False),
+        (["-gray=T"], True),
+        (["--gray", "--nogray"], False),
+    ],
+)
+def test_switches(parser, argv, expected):
+    parser.add_switch("gray")
+    parser.add_argument("file")
+    args = parser.parse(["--solver=x", *argv, "name"])
+    assert (args.gray, args.file) == (expected, "name")
+
+
+@pytest.mark.parametrize(
     "extra", [["-iterations", "5"], ["--model=m"], ["-logtostderr"], ["--log_dir", "logs", "-v=1"], ["-gpu", "0,1"]]
 )
 def test_flags_of_caffe_that_the_command_does_not_read_are_passed_over(parser, extra):
