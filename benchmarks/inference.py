@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import jobs, nets, options, ours, predictors, report, turns
 from blobnet.proto import blobnet_pb2 as pb
 
-COLUMNS = ("net, batch", "ratio to the better", "blobnet ms", *(f"{name} ms" for name in predictors.ENGINES))
+COLUMNS = ("net, batch", "ratio (least to most)", "blobnet ms", *(f"{name} ms" for name in predictors.ENGINES))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from benchmarks.units import Unit, units
 from blobnet.kernels.limits import Limits
 from blobnet.proto import blobnet_pb2 as pb
 
-COLUMNS = ("layer", "type", "shapes", "pass", "times", "ratio", "blobnet ms", "torch ms", "format")
+COLUMNS = ("layer", "type", "shapes", "pass", "times", "ratio (least to most)", "blobnet ms", "torch ms", "format")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
