@@ -1,16 +1,18 @@
 """A job: a folder with a net (prototxt), its weights (caffemodel) and its inputs, which every engine reads alike."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from blobnet.io import files, weights
-from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 
 _NET, _WEIGHTS, _INPUTS = "net.prototxt", "net.caffemodel", "inputs.npz"
+
+if TYPE_CHECKING:
+    from blobnet.net import Net
 
 
 class Job(NamedTuple):
@@ -21,6 +23,8 @@ class Job(NamedTuple):
 
 def write(folder: Path, param: pb.NetParameter, phase: int, inputs: dict[str, np.ndarray] | None = None) -> None:
     """Draw weights, and inputs where none are given, for a net without data layers."""
+    from blobnet.net import Net  # not needed, and not wanted, where a job is only read
+
     random = np.random.default_rng(1)
     net = Net(param, phase, seed=1)
     _complete_weights(net, random)
@@ -41,7 +45,7 @@ def gradient(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(2).standard_normal(shape, np.float32)
 
 
-def _complete_weights(net: Net, random: np.random.Generator) -> None:
+def _complete_weights(net: "Net", random: np.random.Generator) -> None:
     """What fillers leave at 0 in a net that is not trained: filters (He et al. 2015) and statistics (variance 1)."""
     for layer in net.layers:
         for blob in layer.blobs:
@@ -52,7 +56,7 @@ def _complete_weights(net: Net, random: np.random.Generator) -> None:
                 blob.data[...] = 1
 
 
-def _draw_inputs(net: Net, random: np.random.Generator) -> dict[str, np.ndarray]:
+def _draw_inputs(net: "Net", random: np.random.Generator) -> dict[str, np.ndarray]:
     """Standard normal images; labels among the classes of the loss."""
     inputs = {name: random.standard_normal(net.blobs[name].shape, np.float32) for name in net.inputs}
     for layer, bottoms in zip(net.layers, net.bottoms, strict=True):

@@ -8,6 +8,8 @@ work, hence the pause between turns.
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -27,13 +29,11 @@ class Worker:
 
     def __init__(self, name: str, threads: int):
         self.name = name
-        for setting in _FOREIGN_SETTINGS:
-            os.environ.pop(setting, None)
-        os.environ["OMP_NUM_THREADS"] = os.environ["BLOBNET_NUM_THREADS"] = str(threads)
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, other = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(other,), daemon=True)
-        self._process.start()
+        self._connection, other = multiprocessing.Pipe()
+        serve = f"from benchmarks import turns; turns.serve({other.fileno()})"  # and nothing else that takes memory
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", serve], env=_environment(threads), pass_fds=[other.fileno()]
+        )
         other.close()
 
     def hold(self, make: Callable, *args: Any) -> None:
@@ -58,18 +58,23 @@ class Worker:
 
     def close(self) -> None:
         self._connection.send(None)
-        self._process.join()
+        self._process.wait()
 
     def _ask(self, function: Callable, *args: Any) -> Any:
         self._connection.send((function, args))
         try:
             answer = self._connection.recv()
         except EOFError:
-            self._process.join()
-            raise RuntimeError(f"the process of {self.name} ended with code {self._process.exitcode}") from None
+            raise RuntimeError(f"the process of {self.name} ended with code {self._process.wait()}") from None
         if isinstance(answer, _Fault):
             raise RuntimeError(f"{self.name}: {answer.text}")
         return answer
+
+
+def _environment(threads: int) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN_SETTINGS}
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "BLOBNET_NUM_THREADS"), str(threads))
+    return {**kept, **counts, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 class _Fault(NamedTuple):
@@ -80,7 +85,9 @@ class _Holder:
     engine: Any = None
 
 
-def _serve(connection: Connection) -> None:
+def serve(file: int) -> None:
+    """Answer the requests that come through a pipe, until None comes."""
+    connection = Connection(file)
     holder = _Holder()
     while (request := connection.recv()) is not None:
         function, args = request
