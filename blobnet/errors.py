@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class BlobnetError(Exception):
+class BlobnetError(RuntimeError):
     """Something in a user's file, data or call is wrong.
 
     ``str(error)`` reads ``lenet.prototxt:34: layer "conv2" (Convolution): <rule, value found, remedy>``.

@@ -27,6 +27,8 @@ _METADATA = 1 << 16  # more than one append adds besides its rows
 def _errors(path: str | os.PathLike, action: str) -> Iterator[None]:
     try:
         yield
+    except BlobnetError:
+        raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise BlobnetError(f"cannot {action} HDF5: {error}", file=str(path)) from error
 

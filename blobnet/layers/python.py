@@ -17,6 +17,17 @@ from blobnet.layers.base import Layer
 from blobnet.layers.registry import register
 
 
+ANY_MODULE = "*"  # among the allowed modules: every module may run
+
+
+class UserCodeError(BlobnetError):
+    """A method of a user's layer failed; ``raised`` is what it raised."""
+
+    def __init__(self, error: BlobnetError, raised: Exception):
+        super().__init__(error.message, file=error.file, line=error.line, layer=error.layer)
+        self.raised = raised
+
+
 class LearnableBlobs(list[Blob]):
     """The learnable blobs of a user's layer: a list that can make more."""
 
@@ -42,6 +53,7 @@ class PythonLayer:
     blobs      the learnable blobs
     """
 
+    type = "Python"
     param_str: str
     phase: int
     blobs: LearnableBlobs
@@ -67,7 +79,7 @@ class Python(Layer):
     """Runs an object of a class that the user wrote, with any number of bottoms and tops.
 
     python_param  module  what ``import`` takes: found on sys.path (PYTHONPATH), in the working folder or in the
-                          prototxt's; the user must allow it by name
+                          prototxt's; the user must allow it by name, or allow any with "*"
                   layer   a subclass of PythonLayer in it
                   param_str ("")  handed to the object
                   share_in_parallel (false)  accepted without effect: a process has one solver
@@ -116,7 +128,7 @@ class Python(Layer):
         param = self.param.python_param
         self.require(bool(param.module and param.layer), "python_param must name a module and a layer", "python_param")
         self.require(
-            param.module in self.context.allowed_modules,
+            not self.context.allowed_modules.isdisjoint((param.module, ANY_MODULE)),
             f'the module "{param.module}" is not allowed. A Python layer runs the code of its module, so each one must '
             f"be allowed by name; if you trust it, add --allow-python {param.module} to the command, or "
             f'allowed_modules=["{param.module}"] to Net(...)',
@@ -147,11 +159,11 @@ class Python(Layer):
                 text = f'the module "{name}" failed when imported: {type(error).__name__}: {error}'
             raise error_at(self.param, text, "python_param.module") from error
 
-    def _user_error(self, method: str, error: Exception) -> BlobnetError:
+    def _user_error(self, method: str, error: Exception) -> UserCodeError:
         param = self.param.python_param
         place = _place(error, sys.modules[self.user_class.__module__])
         text = f"{param.layer}.{method} of the module {param.module} failed: {type(error).__name__}: {error}{place}"
-        return error_at(self.param, text, "python_param.layer")
+        return UserCodeError(error_at(self.param, text, "python_param.layer"), error)
 
 
 def _is_layer_class(value) -> bool:

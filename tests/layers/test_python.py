@@ -5,7 +5,7 @@ import pytest
 
 from blobnet.blob import Blob
 from blobnet.errors import BlobnetError
-from blobnet.layers.python import PythonLayer
+from blobnet.layers.python import PythonLayer, UserCodeError
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.testing import check_gradient, net_from_text
 
@@ -193,7 +193,7 @@ def module_file(tmp_path, monkeypatch):
 
 
 ADD_ONE = """
-from blobnet.layers.python import PythonLayer
+from blobnet.layers.python import PythonLayer, UserCodeError
 
 class AddOne(PythonLayer):
     def reshape(self, bottom, top):
@@ -294,3 +294,14 @@ def test_blobs_offer_what_pycaffe_layers_use():
     assert (blob.num, blob.channels, blob.height, blob.width, blob.count) == (2, 3, 4, 5, 120)
     blob.reshape(np.int64(6), np.int64(2))
     assert blob.shape == (6, 2)
+
+
+def test_any_module_may_be_allowed():
+    net = build(python("TimesTen"), modules=["*"])
+    np.testing.assert_array_equal(net.forward(x=np.ones((2, 3)))["y"], 10)
+
+
+def test_errors_of_a_users_layer_keep_what_was_raised():
+    with pytest.raises(UserCodeError, match="setup is broken") as caught:
+        build(python("Broken", more='param_str: "setup"'))
+    assert isinstance(caught.value.raised, ValueError)
