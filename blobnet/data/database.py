@@ -14,6 +14,8 @@ class Database(Protocol):
 
     path: Path
 
+    def __len__(self) -> int: ...
+
     def records(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in cursor order, from the record of that number on; empty past the last one."""
 

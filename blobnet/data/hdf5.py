@@ -39,11 +39,15 @@ class RowSource:
         self._row_order = functools.lru_cache(maxsize=1)(self._draw_row_order)
         self._file_order = functools.lru_cache(maxsize=1)(self._draw_file_order)
 
+    def __len__(self) -> int:
+        """Rows of all files together."""
+        return int(self._counts.sum())
+
     def read(self, start: int, outs: Sequence[np.ndarray]) -> None:
         """Copy the rows from number ``start`` on into the arrays, one array for each name."""
         done, wanted = 0, len(outs[0])
         while done < wanted:
-            epoch, row = divmod(start + done, int(self._counts.sum()))
+            epoch, row = divmod(start + done, len(self))
             order = self._file_order(epoch)
             ends = np.cumsum(self._counts[order])
             place = int(np.searchsorted(ends, row, side="right"))

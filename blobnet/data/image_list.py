@@ -9,6 +9,7 @@ import numpy as np
 
 from blobnet.context import Context
 from blobnet.data.batch import Batch, Item, Position
+from blobnet.data.passes import Rows, rows_of_batch
 from blobnet.data.transformer import Transformer
 from blobnet.errors import BlobnetError, error_at
 from blobnet.io import images
@@ -56,7 +57,12 @@ class ImageLoader:
                 "image_data_param.rand_skip",
             )
         self._stream = stream
+        self.whole_passes = False
         self._order: tuple[int, np.ndarray] | None = None
+
+    @property
+    def examples(self) -> int:
+        return len(self._entries)
 
     def first_position(self) -> Position:
         return {"batch": 0}
@@ -67,10 +73,11 @@ class ImageLoader:
         return self._transformer.shape(*pixels.shape)
 
     def load(self, position: Position, batch: Batch) -> Position:
-        size = self._param.batch_size
-        draws = self._transformer.draw(self._stream.at("augment", position["batch"]), size)
-        batch.fill(self._items(position["batch"] * size), self._transformer, draws)
-        return {"batch": position["batch"] + 1}
+        number, size = position["batch"], self._param.batch_size
+        rows = rows_of_batch(number, size, self.examples) if self.whole_passes else Rows(number * size, size)
+        draws = self._transformer.draw(self._stream.at("augment", number), rows.count)
+        batch.fill(self._items(rows.first), self._transformer, draws)
+        return {"batch": number + 1}
 
     def _items(self, start: int) -> Iterator[Item]:
         skip = self._param.rand_skip

@@ -43,6 +43,10 @@ class Reader:
         logs = [log for log in path.glob("*.log") if log.stem.isdecimal() and version.is_live_log(int(log.stem))]
         self._recent = sorted(entry for log in sorted(logs) for entry in _log_entries(log))
 
+    def __len__(self) -> int:
+        """How many records there are; LevelDB keeps no count, so all are read."""
+        return sum(1 for _ in self.records())
+
     def records(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in key order, from the record of that number on."""
         number = 0

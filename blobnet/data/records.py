@@ -1,5 +1,6 @@
 """Datum records of a database in batches, for the Data layer."""
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import numpy as np
 from blobnet.context import Context
 from blobnet.data.batch import Batch, Item, Position
 from blobnet.data.database import cycle, open_database
+from blobnet.data.passes import rows_of_batch
 from blobnet.data.transformer import Transformer
 from blobnet.errors import BlobnetError
 from blobnet.io import images
@@ -24,8 +26,13 @@ class RecordLoader:
         self._transformer = Transformer(layer, context)
         self._database = open_database(context.find(self._param.source), self._param.backend)
         self._stream = stream
+        self.whole_passes = False
         self._records: Iterator[tuple[int, bytes, bytes]] = iter(())
         self._next_record = -1
+
+    @functools.cached_property
+    def examples(self) -> int:
+        return len(self._database)
 
     def first_position(self) -> Position:
         skip = self._param.rand_skip
@@ -40,9 +47,12 @@ class RecordLoader:
 
     def load(self, position: Position, batch: Batch) -> Position:
         self._seek(position["record"])
-        draws = self._transformer.draw(self._stream.at("augment", position["batch"]), self._param.batch_size)
+        number, count = position["batch"], self._param.batch_size
+        if self.whole_passes:
+            count = rows_of_batch(number, count, self.examples).count
+        draws = self._transformer.draw(self._stream.at("augment", number), count)
         batch.fill(self._items(), self._transformer, draws)
-        return {"batch": position["batch"] + 1, "record": self._next_record}
+        return {"batch": number + 1, "record": self._next_record}
 
     def _seek(self, record: int) -> None:
         if record != self._next_record:

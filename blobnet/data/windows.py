@@ -98,6 +98,9 @@ class WindowLoader:
     def first_position(self) -> Position:
         return {"batch": 0}
 
+    whole_passes = False
+    examples = None
+
     def first_shape(self) -> tuple[int, int, int]:
         return _CHANNELS, self._crop, self._crop
 

@@ -16,7 +16,16 @@ from blobnet.layers.registry import register
 
 
 class Loader(Protocol):
-    """Fills batches; what stands in one follows from its position alone."""
+    """Fills batches; what stands in one follows from its position alone.
+
+    examples      how many there are; None where they are drawn at random
+    whole_passes  whether batches end with the last example
+    """
+
+    whole_passes: bool
+
+    @property
+    def examples(self) -> int | None: ...
 
     def first_position(self) -> Position: ...
 
@@ -26,20 +35,42 @@ class Loader(Protocol):
         """Fill the batch at a position; returns the next position."""
 
 
-class PrefetchingLayer(Layer):
+class DataLayer(Layer):
+    """Base of the layers that read a set of examples over and over.
+
+    batch_size  examples of a batch
+    examples    how many there are in all; None where batches are drawn at random or the examples are yet to come
+    """
+
+    bottoms = (0, 0)
+
+    @property
+    def batch_size(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def examples(self) -> int | None:
+        raise NotImplementedError
+
+    def read_whole_passes(self) -> None:
+        """From now on let a batch end with the last example: the last one of a pass may be shorter."""
+        raise NotImplementedError
+
+
+class PrefetchingLayer(DataLayer):
     """Base of the layers whose batches a thread loads: data [N, C, H, W] and, where there is a second top, labels [N].
 
     The thread keeps ``data_param.prefetch`` (4) batches ready. The state is the position behind the last batch
     that was consumed, so that a restored layer goes on with the next one.
     """
 
-    bottoms = (0, 0)
     tops = (1, 2)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         depth = self.param.data_param.prefetch
         self.require(depth > 0, "prefetch must be positive", "data_param.prefetch")
         self._prefetcher: Prefetcher | None = None
+        self._whole_passes = False
         with placed(self.param):
             self._loader = self.make_loader()
             self._position = self._loader.first_position()
@@ -48,8 +79,11 @@ class PrefetchingLayer(Layer):
             label.reshape(self.batch_size)
 
     @property
-    def batch_size(self) -> int:
-        raise NotImplementedError
+    def examples(self) -> int | None:
+        return self._loader.examples
+
+    def read_whole_passes(self) -> None:
+        self._whole_passes = self._loader.whole_passes = True
 
     def make_loader(self) -> Loader:
         """The loader, after a check of the parameters."""
@@ -79,6 +113,7 @@ class PrefetchingLayer(Layer):
             self._prefetcher = None
         super().restore(state)
         self._loader = self.make_loader()
+        self._loader.whole_passes = self._whole_passes
         self._position = state["position"]
 
 

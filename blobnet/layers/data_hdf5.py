@@ -7,12 +7,12 @@ from blobnet.blob import Blob
 from blobnet.data.hdf5 import RowSource
 from blobnet.io import hdf5
 from blobnet.layers.base import Layer
-from blobnet.layers.data import placed
+from blobnet.layers.data import DataLayer, placed
 from blobnet.layers.registry import register
 
 
 @register("HDF5Data")
-class HDF5Data(Layer):
+class HDF5Data(DataLayer):
     """Rows of the datasets named like the tops, file after file; batches run across the borders of files and wrap.
 
     hdf5_data_param (proto defaults in parentheses)
@@ -22,7 +22,6 @@ class HDF5Data(Layer):
     Source: Caffe, hdf5_data_layer.cpp.
     """
 
-    bottoms = (0, 0)
     tops = (1, None)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -35,6 +34,7 @@ class HDF5Data(Layer):
         self.require(bool(param.source), "source must name a list of HDF5 files", "hdf5_data_param.source")
         self.require(param.batch_size > 0, "batch_size must be given and positive", "hdf5_data_param.batch_size")
         self._next_row = 0
+        self._whole_passes = False
         self._open()
         for blob, shape in zip(top, self._rows.row_shapes, strict=True):
             blob.reshape(param.batch_size, *shape)
@@ -43,9 +43,25 @@ class HDF5Data(Layer):
         """The shapes are those of the files."""
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        count = self.batch_size
+        if self._whole_passes:
+            count = min(count, self.examples - self._next_row % self.examples)
+        for blob in top:
+            blob.reshape(count, *blob.shape[1:])
         with placed(self.param):
             self._rows.read(self._next_row, [blob.data for blob in top])
-        self._next_row += self.param.hdf5_data_param.batch_size
+        self._next_row += count
+
+    @property
+    def batch_size(self) -> int:
+        return self.param.hdf5_data_param.batch_size
+
+    @property
+    def examples(self) -> int:
+        return len(self._rows)
+
+    def read_whole_passes(self) -> None:
+        self._whole_passes = True
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "row": self._next_row}

@@ -7,12 +7,12 @@ import numpy as np
 
 from blobnet.blob import Blob
 from blobnet.errors import error_at
-from blobnet.layers.base import Layer
+from blobnet.layers.data import DataLayer
 from blobnet.layers.registry import register
 
 
 @register("MemoryData")
-class MemoryData(Layer):
+class MemoryData(DataLayer):
     """Images and labels from ``reset``, batch by batch, over and over.
 
     data [N, C, H, W]; labels [N] when the net is built, [N, 1, 1, 1] after a forward pass, as in Caffe.
@@ -22,7 +22,6 @@ class MemoryData(Layer):
     Source: Caffe, memory_data_layer.cpp.
     """
 
-    bottoms = (0, 0)
     tops = (2, 2)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -43,7 +42,10 @@ class MemoryData(Layer):
         """The shapes are those of the parameters."""
 
     def reset(self, data: np.ndarray, labels: np.ndarray) -> None:
-        """Take data [n, C, H, W] and labels [n], n a multiple of the batch size; start with the first row."""
+        """Take data [n, C, H, W] and labels [n], n a multiple of the batch size; start with the first row.
+
+        The first data after a resume start where the training stood.
+        """
         data, labels = np.asarray(data, self.dtype), np.asarray(labels, self.dtype)
         if data.ndim != 4 or data.shape[1:] != self.shape[1:]:
             raise error_at(self.param, f"data must have shape (n, {str(self.shape[1:])[1:]}; got {data.shape}")
@@ -53,7 +55,19 @@ class MemoryData(Layer):
             raise error_at(
                 self.param, f"the number of images must be a multiple of batch_size {self.shape[0]}; got {len(data)}"
             )
-        self._data, self._labels, self._next = data, labels, 0
+        self._next = self._next % len(data) if self._data is None else 0
+        self._data, self._labels = data, labels
+
+    @property
+    def batch_size(self) -> int:
+        return self.shape[0]
+
+    @property
+    def examples(self) -> int | None:
+        return None if self._data is None else len(self._data)
+
+    def read_whole_passes(self) -> None:
+        """Batches divide the data, so a pass ends with one anyway."""
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self._data is None or self._labels is None:
