@@ -110,7 +110,7 @@ def add_modules(parser: Parser) -> None:
         type=comma_list,
         default=[],
         metavar="MODULE,...",
-        help='modules that layers of type "Python" may run code from',
+        help='modules that layers of type "Python" may run code from; * for any',
     )
     parser.add_flag(
         "import",
@@ -151,8 +151,8 @@ def use_cpu(args: argparse.Namespace, wants_gpu: bool = False) -> None:
     """Set the number of threads, and say what runs."""
     if args.threads is not None:
         config.set_threads(args.threads)
-    asked = " (a GPU was asked for: blobnet runs on the CPU only)"
-    log.info("Use CPU, %d threads%s", config.threads(), asked if wants_gpu or args.gpu is not None else "")
+    asked = "; a GPU was asked for, but there is only the CPU" if wants_gpu or args.gpu is not None else ""
+    log.info("Use CPU, threads: %d%s", config.threads(), asked)
 
 
 def import_modules(args: argparse.Namespace) -> None:

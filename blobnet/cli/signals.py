@@ -6,19 +6,17 @@ from types import FrameType
 from blobnet.solvers.callbacks import Action, Callback
 from blobnet.solvers.solver import Solver
 
-EFFECTS = {"stop": Action.STOP, "snapshot": Action.SNAPSHOT, "none": Action.NONE}
-
 
 class Signals(Callback):
-    """Maps SIGINT and SIGHUP to the given effects; SIGTERM snapshots and stops.
+    """Maps SIGINT and SIGHUP to the given effects, "stop", "snapshot" or "none"; SIGTERM snapshots and stops.
 
     A second SIGINT after one that stops interrupts at once. A context manager: the handlers last as long as it is open.
     """
 
     def __init__(self, sigint: str, sighup: str):
-        self._actions = {signal.SIGINT: EFFECTS[sigint], signal.SIGTERM: Action.SNAPSHOT | Action.STOP}
+        self._actions = {signal.SIGINT: Action[sigint.upper()], signal.SIGTERM: Action.SNAPSHOT | Action.STOP}
         if hasattr(signal, "SIGHUP"):
-            self._actions[signal.SIGHUP] = EFFECTS[sighup]
+            self._actions[signal.SIGHUP] = Action[sighup.upper()]
         self._asked = Action.NONE
         self._stopping = False
 
