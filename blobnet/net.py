@@ -17,6 +17,7 @@ from blobnet.blob import Blob
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, did_you_mean, error_at
 from blobnet.io import blob_proto
+from blobnet.io import weights as weights_files
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import create_layer
 from blobnet.passes import gradients, phases, sharing, splits, upgrade
@@ -377,6 +378,20 @@ class Net:
                 blob_proto.from_array(blob.data, blob.diff if write_diff else None) for blob in layer.blobs
             )
         return text.strip_source_info(param)
+
+    def owned_blobs(self) -> list[tuple[str, list[np.ndarray | None]]]:
+        """Name and learnable blobs of each layer; None stands for a blob that another layer owns."""
+        shared = {self._param_blob(use) for learnable in self.learnables for use in learnable.sharers}
+        return [
+            (layer.name, [None if blob in shared else blob.data for blob in layer.blobs]) for layer in self.layers
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights: HDF5 where the path ends in .h5, safetensors in .safetensors, else a caffemodel."""
+        if Path(path).suffix in (".h5", ".safetensors"):
+            weights_files.write_weights(path, self.name, self.owned_blobs())
+        else:
+            weights_files.write_caffemodel(path, self.to_proto())
 
     def state(self) -> list[dict[str, Any]]:
         """What a snapshot holds besides the weights, layer by layer."""

@@ -101,13 +101,8 @@ def _folder_aside(paths: Paths) -> Iterator[Paths]:
 
 def write_hdf5_weights(path: str | Path, net: Net, diff: bool = False) -> None:
     """The net's weights as Caffe's HDF5 tree: shared blobs only with their owner, diffs with every layer."""
-    shared = {(use.layer_index, use.param_index) for learnable in net.learnables for use in learnable.sharers}
-    data = [
-        (layer.name, [None if (index, i) in shared else blob.data for i, blob in enumerate(layer.blobs)])
-        for index, layer in enumerate(net.layers)
-    ]
     diffs = [(layer.name, [blob.diff for blob in layer.blobs]) for layer in net.layers] if diff else None
-    weights.write_hdf5(path, data, diffs)
+    weights.write_hdf5(path, net.owned_blobs(), diffs)
 
 
 def read(path: str | Path) -> State:

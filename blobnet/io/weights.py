@@ -1,12 +1,13 @@
-"""Trained weights by layer name: from caffemodels of every age and from HDF5, and back."""
+"""Trained weights by layer name: from caffemodels of every age, from HDF5 and safetensors, and back."""
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from blobnet.errors import BlobnetError, describe_layer
-from blobnet.io import blob_proto, files, hdf5
+from blobnet.io import blob_proto, files, hdf5, safetensors
 from blobnet.passes import upgrade
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -18,9 +19,41 @@ LayerBlobs = tuple[str, Sequence[np.ndarray | None]]
 def read_weights(path: str | os.PathLike) -> dict[str, list[np.ndarray | None]]:
     """The learnable blobs of each layer in a weights file, which is recognised by its content.
 
-    Only HDF5 files can leave a blob out (None): it is shared, and stands with the layer that owns it.
+    HDF5 and safetensors files can leave a blob out (None): it is shared, and stands with the layer that owns it.
     """
-    return _read_hdf5(path) if hdf5.is_hdf5(path) else _read_caffemodel(path)
+    if hdf5.is_hdf5(path):
+        return _read_hdf5(path)
+    return safetensors.read(path) if safetensors.is_safetensors(path) else _read_caffemodel(path)
+
+
+def read_net_name(path: str | os.PathLike) -> str:
+    """The name of the net that a weights file is of; empty where the file does not tell."""
+    if hdf5.is_hdf5(path):
+        return ""
+    if safetensors.is_safetensors(path):
+        return safetensors.read_name(path)
+    return files.read_message(path, pb.NetParameter()).name
+
+
+def write_weights(path: str | os.PathLike, name: str, layers: Sequence[LayerBlobs]) -> None:
+    """Write the blobs of each layer of a net in the format that the extension names, atomically.
+
+    ``.h5``, ``.safetensors``, else a caffemodel, which cannot leave a blob out.
+    """
+    suffix = Path(path).suffix
+    if suffix == ".h5":
+        write_hdf5(path, layers)
+    elif suffix == ".safetensors":
+        safetensors.write(path, name, layers)
+    else:
+        write_caffemodel(path, pb.NetParameter(name=name, layer=[_layer(*layer) for layer in layers]))
+
+
+def _layer(name: str, blobs: Sequence[np.ndarray | None]) -> pb.LayerParameter:
+    if any(blob is None for blob in blobs):
+        text = "shares a blob that another layer holds; a caffemodel would have to hold it here too"
+        raise BlobnetError(text, layer=f'layer "{name}"')
+    return pb.LayerParameter(name=name, blobs=[blob_proto.from_array(blob) for blob in blobs if blob is not None])
 
 
 def write_caffemodel(path: str | os.PathLike, net: pb.NetParameter) -> None:
@@ -28,9 +61,7 @@ def write_caffemodel(path: str | os.PathLike, net: pb.NetParameter) -> None:
     files.write_message(path, net)
 
 
-def write_hdf5(
-    path: str | os.PathLike, data: Sequence[LayerBlobs], diff: Sequence[LayerBlobs] | None = None
-) -> None:
+def write_hdf5(path: str | os.PathLike, data: Sequence[LayerBlobs], diff: Sequence[LayerBlobs] | None = None) -> None:
     """Write ``data/<layer>/<index>`` and, where diffs are given, ``diff/<layer>/<index>``, atomically.
 
     ``data`` holds, for every layer, its name and its blobs; None stands for a blob that another layer owns.
