@@ -3,7 +3,11 @@
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import product, reference
+from blobnet.kernels import parallel, product, reference
+from blobnet.kernels._jit import jit
+
+# Elements of a matrix times a vector below which a second thread costs more than it gives.
+ELEMENTS_OF_A_THREAD = 1 << 17
 
 
 def gemm(
@@ -22,7 +26,15 @@ def gemm(
     """
     if config.reference_kernels():
         reference.gemm(a, b, c, transpose_a, transpose_b, alpha, beta)
-        return
+    elif len(c) == 1 and transpose_b:
+        _multiply_vector(b, a, c, alpha, beta)
+    elif c.shape[1] == 1 and not transpose_a:
+        _multiply_vector(a, b, c, alpha, beta)
+    else:
+        _multiply(a, b, c, transpose_a, transpose_b, alpha, beta)
+
+
+def _multiply(a, b, c, transpose_a, transpose_b, alpha, beta) -> None:
     product.multiply(
         a,
         product.matrix_layout(*a.shape, transposed=transpose_a),
@@ -33,3 +45,21 @@ def gemm(
         alpha,
         beta,
     )
+
+
+def _multiply_vector(matrix, vector, c, alpha, beta) -> None:
+    """A matrix times a vector, which goes as fast as the matrix comes from memory: a dot product for each row."""
+    alpha, beta = c.dtype.type(alpha), c.dtype.type(beta)
+    grain = max(1, ELEMENTS_OF_A_THREAD // matrix.shape[1])
+    parallel.parallel_for(dot_rows, len(matrix), matrix, vector.reshape(-1), c.reshape(-1), alpha, beta, grain=grain)
+
+
+@jit
+def dot_rows(start, stop, matrix, vector, c, alpha, beta):
+    """c[i] = alpha matrix[i] . vector + beta c[i] for the rows start to stop; with beta 0 the old c is not read."""
+    for i in range(start, stop):
+        row = matrix[i]
+        total = alpha * 0
+        for k in range(len(vector)):
+            total += row[k] * vector[k]
+        c[i] = alpha * total + (beta * c[i] if beta != 0 else 0)

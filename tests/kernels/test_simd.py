@@ -27,7 +27,7 @@ def transpose(target, i, step, source, j, starts, count, whole):
 @DTYPES
 def test_copy_writes_a_vector_of_the_first_elements_and_zeros(dtype):
     lanes = simd.lanes(dtype)
-    source = np.arange(1, 3 * lanes, dtype=dtype)
+    source = np.arange(1, 6 + lanes, dtype=dtype)
     for count in range(1, lanes + 1):
         target = np.full(3 * lanes, -1, dtype)
         copy(target, 2, source, 5, count)
