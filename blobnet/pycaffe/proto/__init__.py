@@ -1,0 +1,1 @@
+"""The messages under the name that pycaffe programs import: ``caffe.proto.caffe_pb2``."""
