@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet.blob import Blob
+from blobnet.errors import BlobnetError
 from blobnet.io.weights import read_weights
 from blobnet.layers.base import Layer
 
@@ -18,11 +19,19 @@ Weights = str | Path | Arrays
 
 
 class LoadReport(NamedTuple):
-    """What happened to each layer name when weights were copied into a net."""
+    """What happened to each layer with weights, by name, when weights were copied into a net."""
 
     loaded: list[str]
     ignored: list[str]  # in the file, not in the net
-    missing: list[str]  # learnable in the net, not in the file
+    missing: list[str]  # in the net, not in the file: they keep their values
+
+    def __str__(self) -> str:
+        return "; ".join(f"{fate}: {', '.join(names) or 'none'}" for fate, names in self._asdict().items())
+
+    def require_complete(self) -> None:
+        """Raise an error unless file and net have the same layers with weights."""
+        if self.ignored or self.missing:
+            raise BlobnetError(f"the weights must be those of the net's layers, no more and no fewer; {self}")
 
 
 def copy_layers(layers: Sequence[Layer], source: Weights, sharers: Collection[Blob] = ()) -> LoadReport:
@@ -64,18 +73,16 @@ def _copy_arrays(layers: Sequence[Layer], source: Arrays, sharers: Collection[Bl
     for name in source:
         if name in named:
             _copy_blobs(named[name], source[name], sharers, origin)
-        else:
-            log.info("%s: layer %s is not in the net and was ignored", origin, name)
-    return LoadReport(
-        loaded=[name for name in source if name in named],
-        ignored=[name for name in source if name not in named],
+    report = LoadReport(
+        loaded=[name for name in source if source[name] and name in named],
+        ignored=[name for name in source if source[name] and name not in named],
         missing=[layer.name for layer in layers if layer.blobs and layer.name not in source],
     )
+    log.info("%s: %s", origin, report)
+    return report
 
 
-def _copy_blobs(
-    layer: Layer, arrays: Sequence[np.ndarray | None], sharers: Collection[Blob], origin: str
-) -> None:
+def _copy_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], sharers: Collection[Blob], origin: str) -> None:
     given = [*arrays, *[None] * (len(layer.blobs) - len(arrays))]
     layer.require(
         len(given) == len(layer.blobs)

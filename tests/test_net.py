@@ -111,7 +111,7 @@ def test_sharing_trained_layers_shares_their_memory(net):
 
 
 def test_copying_weights_reports_layer_by_layer(net):
-    arrays = {"ip1": [np.ones((4, 3)), np.zeros(4)], "gone": []}
+    arrays = {"ip1": [np.ones((4, 3)), np.zeros(4)], "gone": [np.zeros(2)]}
     report = net.copy_trained_layers_from(arrays)
     assert report == (["ip1"], ["gone"], ["ip2"])
     assert (net.params["ip1"][0].data == 1).all()

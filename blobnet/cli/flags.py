@@ -99,6 +99,10 @@ def add_state(parser: Parser) -> None:
     parser.add_flag("stage", type=comma_list, default=[], metavar="A,B", help="stages of the net's state")
 
 
+def add_strict(parser: Parser) -> None:
+    parser.add_flag("strict", action="store_true", help="refuse weights that lack layers of the net or hold others")
+
+
 def add_device(parser: Parser) -> None:
     parser.add_flag("gpu", metavar="IDS", help="accepted for Caffe's sake; the CPU runs")
     parser.add_flag("threads", type=count, help="threads to use (default: BLOBNET_NUM_THREADS, else all cores)")

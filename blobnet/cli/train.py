@@ -14,16 +14,20 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("solver", needed=True, metavar="FILE", help="the solver prototxt")
     parser.add_flag("snapshot", metavar="FILE", help="the .solverstate to resume from")
     parser.add_flag("weights", metavar="FILE,...", help="the caffemodels to finetune from; not with --snapshot")
+    flags.add_strict(parser)
     flags.add_state(parser)
     parser.add_flag("sigint_effect", choices=_EFFECTS, default="stop", help="what Ctrl-C does (default: stop)")
     parser.add_flag("sighup_effect", choices=_EFFECTS, default="snapshot", help="what SIGHUP does (default: snapshot)")
+    help_text = "caffe: the log that Caffe's parse_log reads, on a terminal too (default: auto)"
+    parser.add_flag("log-format", choices=["auto", "caffe"], default="auto", help=help_text)
+    parser.add_flag("tensorboard", metavar="DIR", help="write events for TensorBoard into this folder too")
     flags.add_device(parser)
     flags.add_modules(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from blobnet import solvers
-    from blobnet.cli import events, log, progress, signals
+    from blobnet.cli import events, log, metrics, progress, signals
     from blobnet.cli.compiling import announced
     from blobnet.proto import blobnet_pb2 as pb
     from blobnet.proto import text
@@ -31,7 +35,8 @@ def run(args: argparse.Namespace) -> None:
     if args.snapshot and args.weights:
         raise BlobnetError("--snapshot resumes a training, --weights starts one: give one of them, not both")
     with ExitStack() as stack:
-        stack.enter_context(log.shown())
+        as_caffe = args.log_format == "caffe"
+        stack.enter_context(log.shown(as_caffe))
         stack.enter_context(announced())
         param = text.read(args.solver, pb.SolverParameter())
         if args.level is not None:
@@ -44,7 +49,10 @@ def run(args: argparse.Namespace) -> None:
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
         flags.import_modules(args)
         solver = solvers.create(param, allowed_modules=args.allow_python)
+        if args.strict and args.weights:
+            solver.net.copy_trained_layers_from(args.weights).require_complete()
         handler = stack.enter_context(signals.Signals(args.sigint_effect, args.sighup_effect))
-        solver.callbacks += [handler, events.EventLog()]
-        solver.callbacks.append(progress.LiveLine(sys.stderr) if sys.stderr.isatty() else events.DisplayLog())
+        solver.callbacks += [handler, events.EventLog(), metrics.of(solver, args.tensorboard)]
+        live = sys.stderr.isatty() and not as_caffe
+        solver.callbacks.append(progress.LiveLine(sys.stderr) if live else events.DisplayLog())
         solver.solve(args.snapshot)
