@@ -1,7 +1,7 @@
 """How the log looks: one line an event, on standard error.
 
-On a terminal a line is the message alone, above the progress line; elsewhere it has glog's prefix, which the scripts
-that read Caffe's logs expect.
+On a terminal a line is the message alone, above the progress line; elsewhere, and wherever Caffe's format is asked
+for, it has glog's prefix, which the scripts that read Caffe's logs expect.
 """
 
 import logging
@@ -16,10 +16,10 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 @contextmanager
-def shown() -> Iterator[None]:
+def shown(as_caffe: bool = False) -> Iterator[None]:
     """Show what the ``blobnet`` logger gets while the context is open."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_AboveProgress() if sys.stderr.isatty() else _Glog())
+    handler.setFormatter(_AboveProgress() if sys.stderr.isatty() and not as_caffe else _Glog())
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TextIO
 
 from blobnet.cli.log import CLEAR_LINE
+from blobnet.cli.stopwatch import Stopwatch
 from blobnet.net import Net
 from blobnet.solvers.callbacks import Callback, Output
 from blobnet.solvers.solver import Solver
@@ -20,33 +21,30 @@ class LiveLine(Callback):
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._seconds_per_iteration = 0.0
-        self._iterations = 0  # since the last drawing, and the time they took
-        self._seconds = 0.0
 
     def on_start(self, solver: Solver) -> None:
         self._images = batch_size(solver.net) * solver.param.iter_size
-        self._drawn = self._now = time.monotonic()
+        self._watch = Stopwatch()
+        self._drawn = time.monotonic()
 
     def on_iteration(self, solver: Solver, loss: float) -> None:
-        before, self._now = self._now, time.monotonic()
-        self._iterations += 1
-        self._seconds += self._now - before
-        if self._now - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
+        self._watch.lap()
+        if time.monotonic() - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
             self._measure()
             self._draw(solver, loss)
 
     def on_test(self, solver: Solver, index: int, outputs: list[Output], loss: float | None) -> None:
-        self._now = time.monotonic()  # the time of a test is no time of training
+        self._watch.skip()
 
     def on_finish(self, solver: Solver) -> None:
         self._stream.write(CLEAR_LINE)
         self._stream.flush()
 
     def _measure(self) -> None:
-        latest = self._seconds / self._iterations
+        latest = self._watch.seconds / self._watch.iterations
         smoothing = _SMOOTHING if self._seconds_per_iteration else 0.0
         self._seconds_per_iteration = smoothing * self._seconds_per_iteration + (1 - smoothing) * latest
-        self._iterations, self._seconds = 0, 0.0
+        self._watch.reset()
 
     def _draw(self, solver: Solver, loss: float) -> None:
         left = timedelta(seconds=round((solver.param.max_iter - solver.iter) * self._seconds_per_iteration))
@@ -56,7 +54,7 @@ class LiveLine(Callback):
         )
         self._stream.write(CLEAR_LINE + line[: shutil.get_terminal_size().columns - 1])
         self._stream.flush()
-        self._drawn = self._now
+        self._drawn = time.monotonic()
 
 
 def batch_size(net: Net) -> int:

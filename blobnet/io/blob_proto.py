@@ -47,10 +47,11 @@ def _extend(proto: pb.BlobProto, part: str, array: np.ndarray) -> None:
     double = array.dtype == np.float64
     field = pb.BlobProto.DESCRIPTOR.fields_by_name[f"double_{part}" if double else part]
     values = np.ascontiguousarray(array, "<f8" if double else "<f4")
-    proto.MergeFromString(_varint(field.number << 3 | 2) + _varint(values.nbytes) + values.tobytes())
+    proto.MergeFromString(varint(field.number << 3 | 2) + varint(values.nbytes) + values.tobytes())
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A whole number in protobuf's wire form: seven bits a byte, the lowest first."""
     groups = []
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)
