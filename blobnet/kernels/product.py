@@ -29,7 +29,7 @@ from blobnet.kernels._jit import jit
 MR = simd.TILE_ROWS
 NV = simd.TILE_VECTORS
 
-# Most rows, columns and depth of a block, in bytes of a row of that many elements.
+# Most rows, columns and depth of a block of float32; half as many columns and half as deep for float64.
 BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH = 256, 384, 256
 
 # Multiplications below which a second thread costs more than it gives.
@@ -100,7 +100,9 @@ class Shape(NamedTuple):
     depth: int  # of a slice of k
     row_blocks: int
     column_blocks: int
+    tile: int  # rows of a panel of a: MR
     panel: int  # columns of a full panel of b: NR
+    lanes: int
     parts: int  # of k that are summed apart, so that small results with long sums keep all threads busy
     part_depth: int
     count: int  # blocks in all
@@ -129,7 +131,9 @@ def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, threads: int) ->
     count = others * column_blocks
     grain = max(1, WORTH_A_THREAD * count // (batch * m * n * max(1, k)))
     work = (rows + columns) * depth + lanes * panel + rows * columns
-    return Shape(rows, columns, depth, row_blocks, column_blocks, panel, parts, part_depth, count, grain, work)
+    return Shape(
+        rows, columns, depth, row_blocks, column_blocks, MR, panel, lanes, parts, part_depth, count, grain, work
+    )
 
 
 def _even_part(extent: int, most: int, unit: int) -> int:
@@ -142,9 +146,8 @@ def _even_part(extent: int, most: int, unit: int) -> int:
 def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, beta, bias, shape, work):
     """Blocks start to stop of the product, in the order part of k, batch member, rows, columns."""
     blocks = shape.row_blocks * shape.column_blocks
-    lanes = shape.panel // NV
-    b_panels = shape.rows * shape.depth
-    sums = b_panels + shape.columns * shape.depth + lanes * shape.panel
+    a_size, b_size = shape.rows * shape.depth, shape.columns * shape.depth + shape.lanes * shape.panel
+    a_panels, b_panels, sums = work[:a_size], work[a_size : a_size + b_size], work[a_size + b_size :]
     for item in range(start, stop):
         part, member = divmod(item // blocks, len(a_layout.starts))
         row = item % blocks // shape.column_blocks * shape.rows
@@ -155,14 +158,12 @@ def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, b
         k_end = min(k_start + shape.part_depth, len(a_layout.inner))
         for k in range(k_start, max(k_end, k_start + 1), shape.depth):
             k_stop = min(k + shape.depth, k_end)
-            pack(a, a_layout, member, row, row_stop, k, k_stop, work, 0, MR, MR, lanes)
-            pack(b, b_layout, member, column, column_stop, k, k_stop, work, b_panels, shape.panel, lanes, lanes)
-            multiply_panels(
-                work, row_stop - row, column_stop - column, k_stop - k, b_panels, sums, shape, k > k_start
-            )
+            pack(a, a_layout, member, row, row_stop, k, k_stop, a_panels, shape.tile, shape.tile, shape.lanes)
+            pack(b, b_layout, member, column, column_stop, k, k_stop, b_panels, shape.panel, shape.lanes, shape.lanes)
+            extents = row_stop - row, column_stop - column, k_stop - k
+            multiply_panels(a_panels, b_panels, sums, extents, shape, k > k_start)
         write_block(
-            c, c_layout, item // blocks, row, row_stop, column, column_stop, work, sums, shape.columns,
-            alpha, beta, bias,
+            c, c_layout, item // blocks, row, row_stop, column, column_stop, sums, shape.columns, alpha, beta, bias
         )
 
 
@@ -170,16 +171,16 @@ _multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors 
 
 
 @jit
-def multiply_panels(work, rows, columns, depth, b_panels, sums, shape, accumulate):
+def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate):
     """The block's sums (+)= every panel of a times every panel of b."""
-    lanes = shape.panel // NV
-    row = shape.columns
+    rows, columns, depth = extents
+    step, lanes, row = shape.tile, shape.lanes, shape.columns
     for j in range(0, columns, shape.panel):
         width = min(shape.panel, -(-(columns - j) // lanes) * lanes)
-        b = b_panels + j * depth
-        for i in range(0, rows, MR):
-            a, c = i * depth, sums + i * row + j
-            multiply_tile(work, a, 1, MR, work, b, width, depth, work, c, row, accumulate, width // lanes)
+        b, vectors = j * depth, width // lanes
+        for i in range(0, rows, step):
+            a, c = i * depth, i * row + j
+            multiply_tile(a_panels, a, 1, step, b_panels, b, width, depth, sums, c, row, accumulate, vectors)
 
 
 @jit
@@ -194,8 +195,8 @@ def multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumul
 
 
 @jit
-def pack(source, layout, member, row, row_stop, k, k_stop, work, target, panel, unit, lanes):
-    """Rows of an operand into panels [panel, k, width] from ``target`` on.
+def pack(source, layout, member, row, row_stop, k, k_stop, panels, panel, unit, lanes):
+    """Rows of an operand into panels [panel, k, width].
 
     A panel is ``panel`` rows wide; the last one so wide as its rows need, in units.
     """
@@ -205,13 +206,13 @@ def pack(source, layout, member, row, row_stop, k, k_stop, work, target, panel, 
         count = find_runs(layout.inner, k, k_stop, lanes, runs)
     for first in range(row, row_stop, panel):
         stop = min(first + panel, row_stop)
+        target = (first - row) * (k_stop - k)
         width = -(-(stop - first) // unit) * unit
         if layout.inner_runs:
-            transpose_runs(source, layout, member, first, stop, runs[:, :count], starts, work, target, width)
+            transpose_runs(source, layout, member, first, stop, runs[:, :count], starts, panels, target, width)
         else:
             count = find_runs(layout.outer, first, stop, lanes, runs)
-            copy_runs(source, layout, member, k, k_stop, runs[:, :count], work, target, width)
-        target += width * (k_stop - k)
+            copy_runs(source, layout, member, k, k_stop, runs[:, :count], panels, target, width)
 
 
 @jit
@@ -232,7 +233,7 @@ def find_runs(offsets, first, last, lanes, runs):
 
 
 @jit
-def copy_runs(source, layout, member, k, k_stop, runs, work, target, width):
+def copy_runs(source, layout, member, k, k_stop, runs, panels, target, width):
     """One panel whose rows are neighbours in memory: for each k, the runs along the panel.
 
     A run is written as a whole vector; what follows it overwrites the surplus.
@@ -240,12 +241,12 @@ def copy_runs(source, layout, member, k, k_stop, runs, work, target, width):
     for depth in range(k, k_stop):
         start = layout.starts[member] + layout.inner[depth]
         for run in range(runs.shape[1]):
-            simd.copy_first(work, target + runs[0, run], source, start + runs[1, run], runs[2, run])
+            simd.copy_first(panels, target + runs[0, run], source, start + runs[1, run], runs[2, run])
         target += width
 
 
 @jit
-def transpose_runs(source, layout, member, first, last, runs, starts, work, target, width):
+def transpose_runs(source, layout, member, first, last, runs, starts, panels, target, width):
     """One panel whose depth runs through memory: blocks of rows, transposed run by run."""
     block = min(width, len(starts))
     for row in range(0, width, block):
@@ -254,9 +255,9 @@ def transpose_runs(source, layout, member, first, last, runs, starts, work, targ
         for run in range(runs.shape[1]):
             place = target + row + runs[0, run] * width
             if width == MR:
-                _transpose_tile(work, place, width, source, runs[1, run], starts, runs[2, run])
+                _transpose_tile(panels, place, width, source, runs[1, run], starts, runs[2, run])
             else:
-                _transpose_vectors(work, place, width, source, runs[1, run], starts, runs[2, run])
+                _transpose_vectors(panels, place, width, source, runs[1, run], starts, runs[2, run])
 
 
 _transpose_tile = simd.transposing_copy(MR)
@@ -264,7 +265,7 @@ _transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
 
 
 @jit
-def write_block(c, layout, member, row, row_stop, column, column_stop, work, sums, stride, alpha, beta, bias):
+def write_block(c, layout, member, row, row_stop, column, column_stop, sums, stride, alpha, beta, bias):
     """c = alpha sums + beta c + bias over the block; with beta 0 the old c is not read."""
     columns = column_stop - column
     runs = np.empty((3, columns), np.int64)
@@ -274,8 +275,8 @@ def write_block(c, layout, member, row, row_stop, column, column_stop, work, sum
         shift = bias[member * len(layout.outer) + i] if len(bias) else alpha * 0
         for run in range(count):
             first, length = start + runs[1, run], runs[2, run]
-            place = sums + (i - row) * stride + runs[0, run]
-            target, values = c[first : first + length], work[place : place + length]
+            place = (i - row) * stride + runs[0, run]
+            target, values = c[first : first + length], sums[place : place + length]
             if beta == 0:
                 for j in range(length):
                     target[j] = alpha * values[j] + shift
