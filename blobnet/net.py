@@ -16,6 +16,7 @@ from blobnet import trained
 from blobnet.blob import Blob
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, did_you_mean, error_at
+from blobnet.fused import Fusion, Group
 from blobnet.io import blob_proto
 from blobnet.io import weights as weights_files
 from blobnet.layers.base import Layer, describe
@@ -109,6 +110,7 @@ class Net:
         self.outputs = sorted(named_tops - read)
         self._share_params()
         self._plan_backward()
+        self.fuse()
         if weights is not None:
             self.copy_trained_layers_from(weights)
 
@@ -219,6 +221,10 @@ class Net:
         self.layer_need_backward = plan.layers
         self.bottom_need_backward = plan.bottoms
 
+    def fuse(self, lean: bool = False) -> None:
+        """Plan which neighbours run as one. ``lean``: also those with blobs between them that a user could look at."""
+        self._fusion = Fusion(self, lean)
+
     # What there is
 
     @property
@@ -308,30 +314,72 @@ class Net:
         The diff of such a top is its loss weight, unless a caller has put something else there.
         """
         loss = 0.0
-        for index in range(first, last + 1):
-            for hook in self.before_forward:
-                hook(self, index)
-            layer, bottom, top = self.layers[index], self.bottoms[index], self.tops[index]
-            if [blob.shape for blob in bottom] != self._seen_shapes[index]:
-                self._reshape_layer(index)
-            for blob in (*bottom, *top):
-                if 0 in blob.shape:
-                    layer.fail(f"{describe(blob)} is empty; every extent must be 1 or more")
-            layer.forward(bottom, top)
-            loss += sum(weighted.loss() for weighted in self._losses[index])
-            for hook in self.after_forward:
-                hook(self, index)
+        for indices, group in self._fusion.steps(first, last):
+            if group is None or not self._forward_group(group):
+                loss += sum(map(self._forward_layer, indices))
         return loss
 
     def backward_from_to(self, first: int, last: int) -> None:
         """Run the backward passes of layers first down to last, those that the plan needs."""
-        for index in range(first, last - 1, -1):
-            for hook in self.before_backward:
-                hook(self, index)
-            if self.layer_need_backward[index]:
-                self.layers[index].backward(self.tops[index], self.bottom_need_backward[index], self.bottoms[index])
-            for hook in self.after_backward:
-                hook(self, index)
+        for indices, group in reversed(list(self._fusion.steps(last, first))):
+            if group is None or not self._backward_group(group):
+                for index in reversed(indices):
+                    self._backward_layer(index)
+
+    def _forward_group(self, group: Group) -> bool:
+        """Run layers as one, unless a hook wants to see each; returns whether they ran."""
+        if self.before_forward or self.after_forward:
+            return False
+        for index in group.indices:
+            self._make_ready(index)
+        if not group.is_suited():
+            return False
+        group.forward(self.layer_need_backward[group.indices[-1]])
+        group.folded = True
+        return True
+
+    def _forward_layer(self, index: int) -> float:
+        for hook in self.before_forward:
+            hook(self, index)
+        self._make_ready(index)
+        self.layers[index].forward(self.bottoms[index], self.tops[index])
+        if group := self._fusion.group(index):
+            group.folded = False
+        loss = sum(weighted.loss() for weighted in self._losses[index])
+        for hook in self.after_forward:
+            hook(self, index)
+        return loss
+
+    def _make_ready(self, index: int) -> None:
+        """Reshape a layer where its bottoms have changed; refuse empty blobs."""
+        layer, bottom, top = self.layers[index], self.bottoms[index], self.tops[index]
+        if [blob.shape for blob in bottom] != self._seen_shapes[index]:
+            self._reshape_layer(index)
+        for blob in (*bottom, *top):
+            if 0 in blob.shape:
+                layer.fail(f"{describe(blob)} is empty; every extent must be 1 or more")
+
+    def _backward_group(self, group: Group) -> bool:
+        """Run layers backward as one where every gradient is wanted, unless a hook wants to see each."""
+        if self.before_backward or self.after_backward or not group.is_suited():
+            return False
+        for index in group.indices:
+            if not (self.layer_need_backward[index] and all(self.bottom_need_backward[index])):
+                return False
+        group.backward()
+        return True
+
+    def _backward_layer(self, index: int) -> None:
+        for hook in self.before_backward:
+            hook(self, index)
+        if self.layer_need_backward[index]:
+            group = self._fusion.group(index)
+            if group is not None and group.folded:
+                group.unfold()
+                group.folded = False
+            self.layers[index].backward(self.tops[index], self.bottom_need_backward[index], self.bottoms[index])
+        for hook in self.after_backward:
+            hook(self, index)
 
     def forward_backward(self) -> float:
         loss = self.forward_from_to(0, len(self.layers) - 1)
@@ -382,9 +430,7 @@ class Net:
     def owned_blobs(self) -> list[tuple[str, list[np.ndarray | None]]]:
         """Name and learnable blobs of each layer; None stands for a blob that another layer owns."""
         shared = {self._param_blob(use) for learnable in self.learnables for use in learnable.sharers}
-        return [
-            (layer.name, [None if blob in shared else blob.data for blob in layer.blobs]) for layer in self.layers
-        ]
+        return [(layer.name, [None if blob in shared else blob.data for blob in layer.blobs]) for layer in self.layers]
 
     def save(self, path: str | Path) -> None:
         """Write the weights: HDF5 where the path ends in .h5, safetensors in .safetensors, else a caffemodel."""

@@ -42,6 +42,32 @@ def weighted_sum(start, stop, x, a, z, b, y):
 
 
 @jit
+def clipped_sum(start, stop, x, a, z, b, y):
+    """a x + b z, or 0 where that is negative."""
+    x, z, y = x[start:stop], z[start:stop], y[start:stop]
+    for i in range(x.size):
+        total = a * x[i] + b * z[i]
+        y[i] = 0 if total <= 0 else total
+
+
+@jit
+def clipped_sum_gradient(start, stop, y, a, b, dy, dx, dz, visible):
+    """dx = a g and dz = b g, where g is dy, but 0 where y is clipped; ``visible``: dy becomes g."""
+    y, dy, dx, dz = y[start:stop], dy[start:stop], dx[start:stop], dz[start:stop]
+    if visible:
+        for i in range(y.size):
+            g = 0 if y[i] <= 0 else dy[i]
+            dx[i] = a * g
+            dz[i] = b * g
+            dy[i] = g
+    else:
+        for i in range(y.size):
+            g = 0 if y[i] <= 0 else dy[i]
+            dx[i] = a * g
+            dz[i] = b * g
+
+
+@jit
 def product(start, stop, x, z, y):
     x, y = span(start, stop, x, y)
     z = z[start:stop]

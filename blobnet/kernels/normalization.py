@@ -1,90 +1,177 @@
 """Normalisation loops, called by layers.normalization.
 
-Statistics are over rows: x is (rows, length), and row r belongs to channel r % channels. Sums are kept in
-float64: one number a row, then added up in the order of the rows.
+Arrays are [N, C, P]; an item is a channel, N rows of P neighbours. Its sums are taken row by row in order, in pieces
+that are added up as float64, whatever part of the channels a thread has.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from blobnet.kernels._jit import jit
-from blobnet.kernels.elements import span
+
+# Elements of a row that are summed in their own type before they go to a float64 sum.
+_PIECE = 1024
+
+
+class Line(NamedTuple):
+    """What becomes of a channel c: y = scale[c] (x - mean[c]) factor[c] + shift[c].
+
+    mean and factor are float64, scale and shift of the type of x.
+    clip  y is 0 where it would be negative, as behind a ReLU
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    clip: bool
 
 
 @jit
-def row_moments(start, stop, x, mean, squares):
-    """Of each row the mean, and the sum of the squared distances from it."""
-    for row in range(start, stop):
-        total = np.float64(0)
-        for i in range(x.shape[1]):
-            total += x[row, i]
-        mean[row] = total / x.shape[1]
-        total = np.float64(0)
-        for i in range(x.shape[1]):
-            distance = x[row, i] - mean[row]
-            total += distance * distance
-        squares[row] = total
+def moments(start, stop, x, kept, mean, variance):
+    """Mean and (biased) variance, from sums about the channel's first number: a large mean costs no precision.
+
+    kept  takes a copy of x, unless it is None
+    """
+    N, _, P = x.shape
+    for c in range(start, stop):
+        mean[c] = variance[c] = 0
+    for n in range(N):
+        for c in range(start, stop):
+            pivot = _pivot(x, c)
+            for first in range(0, P, _PIECE):
+                piece = x[n, c, first : first + _PIECE]
+                if kept is not None:
+                    copy = kept[n, c, first : first + _PIECE]
+                    for i in range(piece.size):
+                        copy[i] = piece[i]
+                total = squares = x.dtype.type(0)
+                for i in range(piece.size):
+                    distance = piece[i] - pivot
+                    total += distance
+                    squares += distance * distance
+                mean[c] += total
+                variance[c] += squares
+    for c in range(start, stop):
+        distance = mean[c] / (N * P)
+        mean[c] = _pivot(x, c) + distance
+        spread = variance[c] / (N * P) - distance * distance
+        variance[c] = 0 if spread < 0 else spread
 
 
 @jit
-def channel_moments(row_mean, row_squares, length, mean, variance):
-    """Mean and (biased) variance of each channel from the moments of its rows (Chan, Golub and LeVeque 1979)."""
-    channels = mean.size
-    rows = row_mean.size // channels
-    channel_means(row_mean, mean)
-    for c in range(channels):
-        total = 0.0
-        for n in range(rows):
-            distance = row_mean[n * channels + c] - mean[c]
-            total += row_squares[n * channels + c] + length * distance * distance
-        variance[c] = total / (rows * length)
+def _pivot(x, c):
+    first = x[0, c, 0]
+    return first if math.isfinite(first) else x.dtype.type(0)
 
 
 @jit
-def channel_means(row_values, mean):
-    """The mean over the rows of each channel."""
-    channels = mean.size
-    mean[:] = 0
-    for row in range(row_values.size):
-        mean[row % channels] += row_values[row]
-    mean /= row_values.size // channels
+def apply_line(start, stop, x, line, y):
+    """y of the line; y None: in place."""
+    for n in range(x.shape[0]):
+        for c in range(start, stop):
+            centre, factor, rest = _rounded(line, c, x)
+            scale, shift = line.scale[c], line.shift[c]
+            source = x[n, c]
+            target = source if y is None else y[n, c]
+            if line.clip:
+                for i in range(source.size):
+                    value = _value(source[i], centre, factor, rest, scale, shift)
+                    target[i] = 0 if value <= 0 else value
+            else:
+                for i in range(source.size):
+                    target[i] = _value(source[i], centre, factor, rest, scale, shift)
 
 
 @jit
-def normalize(start, stop, x, mean, factor, y):
-    """y = (x - mean) factor, both of the row's channel; y None: in place."""
-    x, y = span(start, stop, x, y)
-    for row in range(x.shape[0]):
-        channel = (start + row) % mean.size
-        for i in range(x.shape[1]):
-            y[row, i] = (x[row, i] - mean[channel]) * factor[channel]
+def _rounded(line, c, x):
+    """Mean and factor in the type of x, and what the rounding of the mean takes from the normalised x."""
+    number = x.dtype.type
+    centre = number(line.mean[c])
+    return centre, number(line.factor[c]), number((np.float64(centre) - line.mean[c]) * line.factor[c])
+
+
+@jit(fastmath={"contract"})  # in this order, so that a Scale and a ReLU layer give the same bits
+def _value(x, centre, factor, rest, scale, shift):
+    return scale * ((x - centre) * factor + rest) + shift
 
 
 @jit
-def row_gradients(start, stop, x, mean, factor, dy, mean_dy, mean_product):
-    """Of each row the means of dy and of dy times the normalised x."""
-    for row in range(start, stop):
-        channel = row % mean.size
-        total, product = np.float64(0), np.float64(0)
-        for i in range(x.shape[1]):
-            total += dy[row, i]
-            product += dy[row, i] * (x[row, i] - mean[channel])
-        mean_dy[row] = total / x.shape[1]
-        mean_product[row] = product * factor[channel] / x.shape[1]
+def gradient_sums(start, stop, x, dy, line, sum_g, sum_product):
+    """The sums of g and of g times the normalised x, where g is dy, but 0 where y is clipped."""
+    N, _, P = x.shape
+    for c in range(start, stop):
+        sum_g[c] = sum_product[c] = 0
+    for n in range(N):
+        for c in range(start, stop):
+            centre, factor, rest = _rounded(line, c, x)
+            scale, shift = line.scale[c], line.shift[c]
+            for first in range(0, P, _PIECE):
+                piece, gradient = x[n, c, first : first + _PIECE], dy[n, c, first : first + _PIECE]
+                total = product = x.dtype.type(0)
+                if line.clip:
+                    for i in range(piece.size):
+                        value = _value(piece[i], centre, factor, rest, scale, shift)
+                        g = x.dtype.type(0) if value <= 0 else gradient[i]
+                        total += g
+                        product += g * (piece[i] - centre)
+                else:
+                    for i in range(piece.size):
+                        total += gradient[i]
+                        product += gradient[i] * (piece[i] - centre)
+                sum_g[c] += total
+                sum_product[c] += product
+    for c in range(start, stop):
+        beyond = np.float64(x.dtype.type(line.mean[c])) - line.mean[c]
+        sum_product[c] = (sum_product[c] + beyond * sum_g[c]) * line.factor[c]
 
 
 @jit
-def normalize_backward(start, stop, x, mean, factor, mean_dy, mean_product, dy, dx):
-    """dx = (dy - mean_dy - normalised x times mean_product) factor; dx None: in place of dy."""
-    x = x[start:stop]
-    dy, dx = span(start, stop, dy, dx)
-    for row in range(x.shape[0]):
-        channel = (start + row) % mean.size
-        slope = factor[channel] * mean_product[channel]
-        for i in range(x.shape[1]):
-            inner = dy[row, i] - mean_dy[channel] - (x[row, i] - mean[channel]) * slope
-            dx[row, i] = inner * factor[channel]
+def line_gradient(start, stop, x, dy, line, sum_g, sum_product, dx):
+    """dx where mean and factor follow from x, with the sums of ``gradient_sums``; dx None: in place of dy.
+
+    dx = scale factor (g - mean of g - normalised x (mean of g times normalised x))
+    """
+    N, _, P = x.shape
+    number = x.dtype.type
+    for n in range(N):
+        for c in range(start, stop):
+            centre, factor, rest = _rounded(line, c, x)
+            scale, shift = line.scale[c], line.shift[c]
+            rate = number(scale * line.factor[c])
+            mean_g = number(sum_g[c] / (N * P))
+            slope = number(line.factor[c] * sum_product[c] / (N * P))
+            source, gradient = x[n, c], dy[n, c]
+            target = gradient if dx is None else dx[n, c]
+            if line.clip:
+                for i in range(P):
+                    value = _value(source[i], centre, factor, rest, scale, shift)
+                    g = number(0) if value <= 0 else gradient[i]
+                    target[i] = rate * (g - mean_g - (source[i] - centre) * slope)
+            else:
+                for i in range(P):
+                    target[i] = rate * (gradient[i] - mean_g - (source[i] - centre) * slope)
+
+
+@jit
+def fixed_line_gradient(start, stop, x, dy, line, rate, dx):
+    """dx = rate[c] g: the gradient where mean and factor are given; dx None: in place of dy."""
+    number = x.dtype.type
+    for n in range(x.shape[0]):
+        for c in range(start, stop):
+            centre, factor, rest = _rounded(line, c, x)
+            scale, shift, slope = line.scale[c], line.shift[c], rate[c]
+            source, gradient = x[n, c], dy[n, c]
+            target = gradient if dx is None else dx[n, c]
+            if line.clip:
+                for i in range(source.size):
+                    value = _value(source[i], centre, factor, rest, scale, shift)
+                    target[i] = number(0) if value <= 0 else slope * gradient[i]
+            else:
+                for i in range(source.size):
+                    target[i] = slope * gradient[i]
 
 
 class Response(NamedTuple):

@@ -40,7 +40,7 @@ class Eltwise(Layer):
             f"operation {pb.EltwiseParameter.EltwiseOp.Name(eltwise_param.operation)}",
             "eltwise_param.coeff",
         )
-        self._coeff = [self.dtype.type(value) for value in coeff or [1] * count]
+        self.coefficients = [self.dtype.type(value) for value in coeff or [1] * count]
 
     def reshape(self, bottom, top):
         for blob in bottom[1:]:
@@ -64,10 +64,10 @@ class Eltwise(Layer):
                 gradient(self, index, inputs, y, dy, blob.diff.reshape(-1))
 
     def _sum(self, inputs, y):
-        eltwise.add_up(inputs, self._coeff, y)
+        eltwise.add_up(inputs, self.coefficients, y)
 
     def _sum_gradient(self, index, inputs, y, dy, dx):
-        elements.run(eltwise.multiple, dx.size, dy, self._coeff[index], dx)
+        elements.run(eltwise.multiple, dx.size, dy, self.coefficients[index], dx)
 
     def _product(self, inputs, y):
         first, second, *others = inputs
@@ -229,9 +229,18 @@ class Scale(ChannelWise):
         x, y = bottom[0].data, top[0].data
         if top[0] is bottom[0]:
             x = self._kept = keep(x, self._kept)
+        self.apply(x, *self.factor_and_shift(bottom), y)
+
+    def factor_and_shift(self, bottom) -> tuple[np.ndarray, np.ndarray]:
+        """The arrays a and b; b of zeros where there is none."""
         factor = self.operand(bottom).data
-        shift = self.blobs[-1].data if self.param.scale_param.bias_term else np.zeros_like(factor)
-        self.apply(x, factor, shift, y)
+        return factor, self.blobs[-1].data if self.param.scale_param.bias_term else np.zeros_like(factor)
+
+    def add_gradients(self, *gradients: np.ndarray) -> None:
+        """Add to the diffs of a learned a and b, where they are wanted."""
+        for blob, wanted, gradient in zip(self.blobs, self.param_propagate_down, gradients, strict=False):
+            if wanted:
+                blob.diff[...] += gradient
 
     def backward(self, top, propagate_down, bottom):
         dy, in_place = top[0].diff, top[0] is bottom[0]

@@ -1,6 +1,6 @@
 """Normalisation by statistics of the activations: BatchNorm, MVN, LRN."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -8,48 +8,74 @@ from blobnet.blob import Blob
 from blobnet.kernels import elements
 from blobnet.kernels import normalization as kernels
 from blobnet.layers.base import Layer, describe
+from blobnet.layers.neuron import keep
 from blobnet.layers.registry import register
 from blobnet.proto import blobnet_pb2 as pb
 
 
 class _Normalization(Layer):
-    """Base of layers that subtract a mean and multiply by a factor: y = (x - mean) factor, row by row.
+    """Base of layers that subtract a mean and multiply by a factor: normalised x = (x - mean) factor.
 
-    Subclasses set ``rows`` in reshape and ``mean`` and ``factor`` in forward: float64, one number a channel,
-    row r being of channel r % channels.
+    Subclasses set ``view``, the extents [N, C, P] in which axis 1 has a mean and factor each, in reshape, and
+    ``mean`` and ``factor`` in forward: float64, one number a channel.
     """
 
     in_place = True
-    rows: int
+    view: tuple[int, int, int]
     mean: np.ndarray
     factor: np.ndarray
+    input: np.ndarray  # of the last forward pass, [N, C, P]
+    _kept = np.empty(0)
 
-    def _row_moments(self, x: np.ndarray, bottom: Blob, top: Blob) -> tuple[np.ndarray, np.ndarray]:
-        """Means and sums of squared distances of the rows. The input is kept for the backward pass."""
-        self.input = x.copy() if bottom is top else x
-        mean, squares = np.empty(self.rows), np.empty(self.rows)
-        elements.run_rows(kernels.row_moments, *x.shape, x, mean, squares)
-        return mean, squares
+    def line(self, scale: np.ndarray | None = None, shift: np.ndarray | None = None, clip=False) -> kernels.Line:
+        """scale times normalised x + shift, by channel, clipped at 0 or not; the normalised x when left out."""
+        scale = np.ones(self.view[1], self.dtype) if scale is None else scale
+        shift = np.zeros(self.view[1], self.dtype) if shift is None else shift
+        return kernels.Line(self.mean, self.factor, scale, shift, clip)
 
-    def _normalize(self, x: np.ndarray, bottom: Blob, top: Blob) -> None:
-        y = None if bottom is top else self._as_rows(top.data)
-        elements.run_rows(kernels.normalize, *x.shape, x, self.mean, self.factor, y)
+    def apply(self, line: kernels.Line, top: Blob) -> None:
+        """The top from the input."""
+        y = self._seen(top.data)
+        self._run(kernels.apply_line, self.input, line, None if np.may_share_memory(self.input, y) else y)
 
-    def _backward(self, top: Blob, bottom: Blob) -> None:
-        """dx = (dy - mean dy - y (mean of y dy)) factor, the means over the channel."""
-        x, dy = self.input, self._as_rows(top.diff)
-        row_dy, row_product = np.empty(self.rows), np.empty(self.rows)
-        elements.run_rows(kernels.row_gradients, *x.shape, x, self.mean, self.factor, dy, row_dy, row_product)
-        mean_dy, mean_product = np.empty_like(self.mean), np.empty_like(self.mean)
-        kernels.channel_means(row_dy, mean_dy)
-        kernels.channel_means(row_product, mean_product)
-        dx = None if bottom is top else self._as_rows(bottom.diff)
-        elements.run_rows(
-            kernels.normalize_backward, *x.shape, x, self.mean, self.factor, mean_dy, mean_product, dy, dx
-        )
+    def move_input(self) -> None:
+        """Keep the input by itself: what it lies in is about to be overwritten."""
+        self.input = self._kept = keep(self.input, self._kept)
 
-    def _as_rows(self, array: np.ndarray) -> np.ndarray:
-        return array.reshape(self.rows, -1)
+    def gradient_sums(self, line: kernels.Line, top: Blob) -> tuple[np.ndarray, np.ndarray]:
+        """For each channel the sums of g, and of g times the normalised x; g = dy, 0 where the line is clipped."""
+        sums = np.empty_like(self.mean), np.empty_like(self.mean)
+        self._run(kernels.gradient_sums, self.input, self._seen(top.diff), line, *sums)
+        return sums
+
+    def differentiate(self, line: kernels.Line, sums: tuple[np.ndarray, ...], top: Blob, bottom: Blob) -> None:
+        """The gradient of the bottom, mean and factor being those of the input."""
+        dx = None if bottom is top else self._seen(bottom.diff)
+        self._run(kernels.line_gradient, self.input, self._seen(top.diff), line, *sums, dx)
+
+    def differentiate_fixed(self, line: kernels.Line, rate: np.ndarray, top: Blob, bottom: Blob) -> None:
+        """rate times g, by channel: the gradient of the bottom where mean and factor do not come from the input."""
+        dx = None if bottom is top else self._seen(bottom.diff)
+        self._run(kernels.fixed_line_gradient, self.input, self._seen(top.diff), line, rate, dx)
+
+    def _take_moments(self, bottom: Blob, top: Blob) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each channel. In place, the input is copied for the backward pass."""
+        x, kept = self._seen(bottom.data), None
+        if bottom is top:
+            if self._kept.shape != x.shape:
+                self._kept = np.empty_like(x)
+            kept = self._kept
+        mean, variance = np.empty(self.view[1]), np.empty(self.view[1])
+        self._run(kernels.moments, x, kept, mean, variance)
+        self.input = x if kept is None else kept
+        return mean, variance
+
+    def _run(self, kernel: Callable, *args) -> None:
+        N, C, P = self.view
+        elements.run_rows(kernel, C, N * P, *args)
+
+    def _seen(self, array: np.ndarray) -> np.ndarray:
+        return array.reshape(self.view)
 
 
 @register("BatchNorm")
@@ -94,26 +120,30 @@ class BatchNorm(_Normalization):
             bottom[0].num_axes >= 2 and bottom[0].shape[1] == self.channels,
             f"{describe(bottom[0])} must have {self.channels} channels, as when the layer was made",
         )
-        self.rows = bottom[0].shape[0] * self.channels
+        self.view = (bottom[0].shape[0], self.channels, bottom[0].count_between(2))
         top[0].reshape_like(bottom[0])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        x = self._as_rows(bottom[0].data)
+        self.take_statistics(bottom[0], top[0])
+        self.apply(self.line(), top[0])
+
+    def take_statistics(self, bottom: Blob, top: Blob, keep_input: bool = False) -> None:
+        """Set mean and factor for the bottom, and remember them where they are the batch's.
+
+        keep_input  in place, keep a copy of the input even where this layer's own gradient needs none
+        """
         if self.use_global_stats:
+            self.input = self._seen(bottom.data)
+            if keep_input and bottom is top:
+                self.move_input()
             weight = float(self.blobs[2].data[0])
             share = 1 / weight if weight else 0.0
             self.mean, variance = (blob.data * np.float64(share) for blob in self.blobs[:2])
         else:
-            self.mean, variance = self._batch_moments(x, bottom[0], top[0])
-            self._remember(self.mean, variance, bottom[0].count // self.channels)
+            self.mean, variance = self._take_moments(bottom, top)
+            self._remember(self.mean, variance, bottom.count // self.channels)
         with np.errstate(all="ignore"):
             self.factor = 1 / np.sqrt(variance + self.param.batch_norm_param.eps)
-        self._normalize(x, bottom[0], top[0])
-
-    def _batch_moments(self, x: np.ndarray, bottom: Blob, top: Blob) -> tuple[np.ndarray, np.ndarray]:
-        mean, variance = np.empty(self.channels), np.empty(self.channels)
-        kernels.channel_moments(*self._row_moments(x, bottom, top), x.shape[1], mean, variance)
-        return mean, variance
 
     def _remember(self, mean: np.ndarray, variance: np.ndarray, m: int) -> None:
         unbiased = variance * (m / (m - 1)) if m > 1 else variance
@@ -123,12 +153,15 @@ class BatchNorm(_Normalization):
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:
             return
+        line = self.line()
+        sums = () if self.use_global_stats else self.gradient_sums(line, top[0])
+        self.differentiate(line, sums, top[0], bottom[0])
+
+    def differentiate(self, line: kernels.Line, sums: tuple[np.ndarray, ...], top: Blob, bottom: Blob) -> None:
         if self.use_global_stats:
-            factor = self.factor.astype(self.dtype).reshape(-1, 1)
-            shape = (-1, self.channels, top[0].count_between(2))
-            np.multiply(top[0].diff.reshape(shape), factor, out=bottom[0].diff.reshape(shape))
+            self.differentiate_fixed(line, (line.scale * self.factor).astype(self.dtype), top, bottom)
         else:
-            self._backward(top[0], bottom[0])
+            super().differentiate(line, sums, top, bottom)
 
 
 @register("MVN")
@@ -149,29 +182,30 @@ class MVN(_Normalization):
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.require(1 <= bottom[0].num_axes <= 4, f"{describe(bottom[0])} must have 1 to 4 axes (N C H W)")
         N, C, H, W = (bottom[0].legacy_extent(axis) for axis in range(4))
-        self.rows = N if self.param.mvn_param.across_channels else N * C
+        rows = N if self.param.mvn_param.across_channels else N * C
+        self.view = (1, rows, bottom[0].count // rows)
         top[0].reshape(N, C, H, W)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        x = self._as_rows(bottom[0].data)
-        self.mean, squares = self._row_moments(x, bottom[0], top[0])
+        self.mean, variance = self._take_moments(bottom[0], top[0])
         param = self.param.mvn_param
         if param.normalize_variance:
             with np.errstate(all="ignore"):
-                self.factor = 1 / (np.sqrt(squares / x.shape[1]) + param.eps)
+                self.factor = 1 / (np.sqrt(variance) + param.eps)
         else:
-            self.factor = np.ones(self.rows)
-        self._normalize(x, bottom[0], top[0])
+            self.factor = np.ones_like(variance)
+        self.apply(self.line(), top[0])
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:
             return
         if self.param.mvn_param.normalize_variance:
-            self._backward(top[0], bottom[0])
+            line = self.line()
+            self.differentiate(line, self.gradient_sums(line, top[0]), top[0], bottom[0])
         else:
-            dy = self._as_rows(top[0].diff)
+            dy = self._seen(top[0].diff)
             with np.errstate(all="ignore"):
-                np.subtract(dy, dy.mean(axis=1, keepdims=True), out=self._as_rows(bottom[0].diff))
+                np.subtract(dy, dy.mean(axis=2, keepdims=True), out=self._seen(bottom[0].diff))
 
 
 @register("LRN")

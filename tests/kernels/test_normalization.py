@@ -1,4 +1,4 @@
-"""Normalisation kernels against NumPy's moments, over rows of many lengths and over parts of them."""
+"""Normalisation kernels against NumPy, for rows of many lengths and parts of the channels."""
 
 import numpy as np
 import pytest
@@ -15,40 +15,68 @@ def rows(count, length):
     return (RANDOM.standard_normal((count, length)) + 3).astype(np.float32)
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-def test_moments(length):
-    x = rows(12, length)
-    mean, squares = np.empty(12), np.empty(12)
-    normalization.row_moments(0, 5, x, mean, squares)
-    normalization.row_moments(5, 12, x, mean, squares)
+def channels(length):
+    return rows(12, length).reshape(3, 4, length)
+
+
+def by_channel(values):
+    return values[:, None]
+
+
+@pytest.mark.parametrize("length", [*LENGTHS, 2500])
+@pytest.mark.parametrize("copied", [False, True])
+def test_moments(length, copied):
+    x = channels(length)
+    kept = np.empty_like(x) if copied else None
+    mean, variance = np.empty(4), np.empty(4)
+    for start, stop in ((0, 1), (1, 4)):
+        normalization.moments(start, stop, x, kept, mean, variance)
     exact = x.astype(float)
-    np.testing.assert_allclose(mean, exact.mean(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(squares, exact.var(axis=1) * length, rtol=1e-10, atol=1e-12)
-    channel_mean, variance = np.empty(4), np.empty(4)
-    normalization.channel_moments(mean, squares, length, channel_mean, variance)
-    by_channel = exact.reshape(3, 4, length)
-    np.testing.assert_allclose(channel_mean, by_channel.mean(axis=(0, 2)), rtol=1e-12)
-    np.testing.assert_allclose(variance, by_channel.var(axis=(0, 2)), rtol=1e-10)
+    np.testing.assert_allclose(mean, exact.mean(axis=(0, 2)), rtol=1e-6)
+    np.testing.assert_allclose(variance, exact.var(axis=(0, 2)), rtol=2e-6)
+    if copied:
+        np.testing.assert_array_equal(kept, x)
+
+
+def test_moments_of_equal_numbers_are_exact():
+    mean, variance = np.empty(1), np.empty(1)
+    normalization.moments(0, 1, np.full((3, 1, 50), 1e6 / 3, np.float32), None, mean, variance)
+    assert (mean[0], variance[0]) == (np.float32(1e6 / 3), 0)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_in_place_and_in_parts(length):
-    x, dy = rows(12, length), rows(12, length)
-    mean, factor, mean_dy, mean_product = RANDOM.random((4, 4))
-    y, dx = np.empty_like(x), np.empty_like(x)
-    normalization.normalize(0, 12, x, mean, factor, y)
-    normalization.normalize_backward(0, 12, x, mean, factor, mean_dy, mean_product, dy, dx)
-    within, within_dy = x.copy(), dy.copy()
-    for start, stop in ((0, 3), (3, 12)):
-        normalization.normalize(start, stop, within, mean, factor, None)
-        normalization.normalize_backward(start, stop, x, mean, factor, mean_dy, mean_product, within_dy, None)
+@pytest.mark.parametrize("clip", [False, True])
+def test_lines_and_their_gradients(length, clip):
+    x, dy = channels(length), channels(length) - 3
+    mean, factor = 3 + RANDOM.random(4), RANDOM.random(4)
+    scale, shift = RANDOM.standard_normal((2, 4)).astype(np.float32)
+    line = normalization.Line(mean, factor, scale, shift, clip)
+    normalized = (x - by_channel(mean)) * by_channel(factor)
+    expected_y = by_channel(scale) * normalized + by_channel(shift)
+    g = np.where(expected_y <= 0, 0, dy) if clip else dy
+    expected_sums = g.sum(axis=(0, 2)), (g * normalized).sum(axis=(0, 2))
+    means = [by_channel(total / (3 * length)) for total in expected_sums]
+    rate = by_channel(scale * factor)
+
+    y, dx, fixed = (np.empty_like(x) for _ in range(3))
+    sums = np.empty((2, 4))
+    within, within_dy, within_fixed = x.copy(), dy.copy(), dy.copy()
+    for start, stop in ((0, 3), (3, 4)):
+        normalization.apply_line(start, stop, x, line, y)
+        normalization.apply_line(start, stop, within, line, None)
+        normalization.gradient_sums(start, stop, x, dy, line, *sums)
+        normalization.line_gradient(start, stop, x, dy, line, *sums, dx)
+        normalization.line_gradient(start, stop, x, within_dy, line, *sums, None)
+        normalization.fixed_line_gradient(start, stop, x, dy, line, scale, fixed)
+        normalization.fixed_line_gradient(start, stop, x, within_fixed, line, scale, None)
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(y, np.maximum(expected_y, 0) if clip else expected_y, **close)
+    np.testing.assert_allclose(sums, expected_sums, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(dx, rate * (g - means[0] - normalized * means[1]), **close)
+    np.testing.assert_allclose(fixed, by_channel(scale) * g, **close)
     np.testing.assert_array_equal(within, y)
     np.testing.assert_array_equal(within_dy, dx)
-    channel = np.arange(12) % 4
-    normalized = (x - mean[channel, None]) * factor[channel, None]
-    np.testing.assert_allclose(y, normalized, rtol=1e-5, atol=1e-6)
-    expected = (dy - mean_dy[channel, None] - normalized * mean_product[channel, None]) * factor[channel, None]
-    np.testing.assert_allclose(dx, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(within_fixed, fixed)
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -1,0 +1,70 @@
+"""The plan of fusion: neighbouring layers that may run as one, found from the net's text alone.
+
+``blobnet.fused`` runs what is found here; ``Net`` decides, run by run, whether a group or its layers run.
+"""
+
+from collections.abc import Sequence
+
+from blobnet.proto import blobnet_pb2 as pb
+
+# Types of neighbours that run as one, the longest chain first where one begins as another.
+CHAINS = (
+    ("BatchNorm", "Scale", "ReLU"),
+    ("BatchNorm", "Scale"),
+    ("BatchNorm", "ReLU"),
+    ("Eltwise", "ReLU"),
+)
+
+
+def plan_fusion(layers: Sequence[pb.LayerParameter], lean: bool = False) -> list[range]:
+    """The indices of the layers of each group, in order, for layers whose blobs are read once (see ``splits``).
+
+    In a chain each layer works in place on the top of the one before it, so that no value is lost which a user
+    could see. ``lean`` takes other chains too: what lies between their layers is then never computed.
+    """
+    groups = []
+    first = 0
+    while first < len(layers):
+        length = _chain_length(layers[first : first + max(map(len, CHAINS))], lean)
+        if length > 1:
+            groups.append(range(first, first + length))
+        first += length
+    return groups
+
+
+def _chain_length(layers: Sequence[pb.LayerParameter], lean: bool) -> int:
+    """How many of the layers run as one, from the first on."""
+    for chain in CHAINS:
+        if tuple(layer.type for layer in layers[: len(chain)]) == chain:
+            members = layers[: len(chain)]
+            pairs = zip(members, members[1:], strict=False)
+            if all(map(_is_plain, members)) and all(_joined(one, next_, lean) for one, next_ in pairs):
+                return len(chain)
+    return 1
+
+
+def _joined(layer: pb.LayerParameter, reader: pb.LayerParameter, lean: bool) -> bool:
+    """Whether the reader takes what the layer makes, and no other blob, and puts its own top there."""
+    return list(layer.top) == list(reader.bottom) and (lean or list(reader.top) == list(reader.bottom))
+
+
+def _is_plain(layer: pb.LayerParameter) -> bool:
+    """Whether the layer is no loss, lets its whole gradient through, and has the settings that groups know."""
+    passes_all = not any(layer.loss_weight) and not layer.propagate_down
+    return passes_all and len(layer.top) == 1 and _KNOWN_SETTINGS[layer.type](layer)
+
+
+def _has_channel_scale(layer: pb.LayerParameter) -> bool:
+    return len(layer.bottom) == 1 and layer.scale_param.axis == 1 and layer.scale_param.num_axes == 1
+
+
+def _is_sum_of_two(layer: pb.LayerParameter) -> bool:
+    return len(layer.bottom) == 2 and layer.eltwise_param.operation == pb.EltwiseParameter.SUM
+
+
+_KNOWN_SETTINGS = {
+    "BatchNorm": lambda layer: len(layer.bottom) == 1,
+    "Scale": _has_channel_scale,
+    "ReLU": lambda layer: layer.relu_param.negative_slope == 0,
+    "Eltwise": _is_sum_of_two,
+}

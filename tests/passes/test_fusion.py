@@ -1,0 +1,68 @@
+"""Which neighbours the plan of fusion takes together."""
+
+import pytest
+
+from blobnet.passes.fusion import plan_fusion
+from blobnet.passes.splits import insert_splits
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+
+
+def layers(*lines):
+    """Layers written as "Type: bottoms -> tops | more fields"; the first is an Input with tops x and z."""
+    param = text.parse('layer { name: "in" type: "Input" top: "x" top: "z" }', pb.NetParameter())
+    for number, line in enumerate(lines):
+        head, _, fields = line.partition("|")
+        kind, _, blobs = head.partition(":")
+        bottoms, _, tops = blobs.partition("->")
+        named = [f'bottom: "{name}"' for name in bottoms.split()] + [f'top: "{name}"' for name in tops.split()]
+        layer = f'layer {{ name: "l{number}" type: "{kind}" {" ".join(named)} {fields} }}'
+        param.layer.extend(text.parse(layer, pb.NetParameter()).layer)
+    return insert_splits(param).layer
+
+
+BATCH_NORM, SCALE, RELU = "BatchNorm: x -> y", "Scale: y -> y", "ReLU: y -> y"
+
+
+@pytest.mark.parametrize(
+    "lines, found",
+    [
+        ([BATCH_NORM, SCALE, RELU], [range(1, 4)]),
+        (["BatchNorm: x -> x", "Scale: x -> x", "ReLU: x -> x"], [range(1, 4)]),
+        ([BATCH_NORM, SCALE], [range(1, 3)]),
+        ([BATCH_NORM, RELU], [range(1, 3)]),
+        ([BATCH_NORM, SCALE, RELU, RELU], [range(1, 4)]),
+        (["Eltwise: x z -> y", RELU], [range(1, 3)]),
+        (["Eltwise: x z -> y | eltwise_param { coeff: 1 coeff: -1 }", RELU], [range(1, 3)]),
+        (["ReLU: x -> x", BATCH_NORM, SCALE, "Eltwise: y z -> s", "ReLU: s -> s"], [range(2, 4), range(4, 6)]),
+        ([BATCH_NORM], []),
+        ([RELU.replace("y", "x"), SCALE.replace("y", "x")], []),
+        # settings that groups do not know
+        ([BATCH_NORM, "Scale: y -> y | scale_param { axis: 2 }", RELU], []),
+        ([BATCH_NORM, "Scale: y -> y | scale_param { num_axes: 2 }", RELU], []),
+        ([BATCH_NORM, "Scale: y z -> y", RELU], []),
+        ([BATCH_NORM, SCALE, "ReLU: y -> y | relu_param { negative_slope: 0.1 }"], [range(1, 3)]),
+        (["Eltwise: x z -> y | eltwise_param { operation: MAX }", RELU], []),
+        (["Eltwise: x z z -> y", RELU], []),
+        # a gradient that enters or ends within
+        ([BATCH_NORM, "ReLU: y -> y | propagate_down: false"], []),
+        ([BATCH_NORM, "ReLU: y -> y | loss_weight: 2"], []),
+        # somebody reads what lies between
+        ([BATCH_NORM, "Scale: y -> s", "Power: y -> p"], []),
+    ],
+)
+@pytest.mark.parametrize("lean", [False, True])
+def test_groups(lines, found, lean):
+    assert plan_fusion(layers(*lines), lean) == found
+
+
+def test_blobs_between_layers_stay_unless_the_net_is_lean():
+    chain = layers(BATCH_NORM, "Scale: y -> s", "ReLU: s -> r", "Eltwise: r z -> e", "ReLU: e -> f")
+    assert plan_fusion(chain) == []
+    assert plan_fusion(chain, lean=True) == [range(1, 4), range(4, 6)]
+
+
+def test_the_longest_chain_that_keeps_its_blobs():
+    chain = layers(BATCH_NORM, SCALE, "ReLU: y -> r")
+    assert plan_fusion(chain) == [range(1, 3)]
+    assert plan_fusion(chain, lean=True) == [range(1, 4)]
