@@ -46,6 +46,16 @@ def test_tutorial(tmp_path, monkeypatch, capsys):
     blobnet.set_seed(None)
 
 
+def test_fine_tuning(capsys):
+    """From 1,000 images, with one layer learning; the page states the accuracy on 10,000."""
+    (example,) = python_blocks("fine-tuning.md")
+    names: dict = {}
+    exec(example, names)
+    assert float(capsys.readouterr().out) >= 0.97
+    learnt = {layer for layer, blobs in names["solver"].net.params.items() if any(np.any(blob.diff) for blob in blobs)}
+    assert learnt == {"loops"}
+
+
 def test_readme():
     """The three lines of Python; the commands are those of the other tests."""
     page = (DOCS.parent / "README.md").read_text(encoding="utf-8")
