@@ -105,6 +105,7 @@ def vgg() -> Model:
         net="train_val.prototxt",
         test_iter=[100],
         test_interval=1000,
+        test_initialization=False,
         base_lr=0.05,
         lr_policy="poly",
         power=1,

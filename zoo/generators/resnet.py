@@ -144,6 +144,7 @@ def cifar_resnet(layers: int, preactivate: bool = False) -> Model:
         net="train_val.prototxt",
         test_iter=[100],
         test_interval=1000,
+        test_initialization=False,
         base_lr=0.1,
         lr_policy="multistep",
         gamma=0.1,
