@@ -33,6 +33,10 @@ PIXELS_AT_ONCE = 8192
 SPREAD_RATIO = 1.5
 
 
+# Elements that are searched for NaN and infinity at once.
+FINITE_BLOCK = 1 << 16
+
+
 def forward(
     x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
 ) -> None:
@@ -58,7 +62,7 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     if config.reference_kernels():
         reference.backward_weights(x, dy, dw, geometry, group)
         return
-    if group == x.shape[1] > 1 and all_finite(x.reshape(-1)):
+    if group == x.shape[1] > 1 and all_finite(x):
         depthwise.backward_weights(x, dy, dw, geometry)
         return
     if _winograd(x, dy, geometry, x.shape[1], len(dw), group, winograd.LEAST_TILES_OF_WEIGHTS):
@@ -75,7 +79,7 @@ def backward_data(
     dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
 ) -> None:
     """dx = the gradient of the input (+ bias, where this is the forward pass of a deconvolution)."""
-    if config.reference_kernels() or not all_finite(w.reshape(-1)):
+    if config.reference_kernels() or not all_finite(w):
         reference.backward_data(dy, w, dx, geometry, group, bias)
         return
     if group == dx.shape[1] > 1:
@@ -100,11 +104,7 @@ def backward_data(
 
 def _winograd(one, other, geometry: Geometry, c: int, o: int, group: int, least=winograd.LEAST_TILES) -> bool:
     """Whether Winograd's way pays for a product of these two, and keeps every infinity and NaN in its place."""
-    return (
-        winograd.pays(geometry, len(one), c, o, group, one.dtype, least)
-        and bool(all_finite(one.reshape(-1)))
-        and bool(all_finite(other.reshape(-1)))
-    )
+    return winograd.pays(geometry, len(one), c, o, group, one.dtype, least) and all_finite(one) and all_finite(other)
 
 
 def _spreads(geometry: Geometry) -> bool:
@@ -129,9 +129,7 @@ def _spread(dy, w, dx, geometry, group, bias) -> None:
         spread = _planes(len(portion), c, group, t * p, np.arange(t) * p, np.arange(p))
         product.multiply(w, weights, dy[first : first + images], gradients, columns, spread)
         planes = portion.reshape(-1, portion.shape[2])
-        parallel_for(
-            patches.add_patches, len(planes), columns.reshape(-1, t, p), taps, pixels, row, planes, grain=c
-        )
+        parallel_for(patches.add_patches, len(planes), columns.reshape(-1, t, p), taps, pixels, row, planes, grain=c)
         if bias is not None:
             portion += bias[:, None]
 
@@ -189,13 +187,23 @@ def _turned(w: np.ndarray, group: int, taps: np.ndarray) -> np.ndarray:
     return turned
 
 
+def all_finite(array: np.ndarray) -> bool:
+    """Whether there is neither NaN nor infinity."""
+    values = array.reshape(-1)
+    sums = np.empty(-(-len(values) // FINITE_BLOCK), values.dtype)
+    parallel_for(sum_of_nothing, len(sums), values, sums)
+    return not sums.any()
+
+
 @jit
-def all_finite(values):
-    """Whether there is neither NaN nor infinity: a number times 0 is 0, these give NaN."""
-    nothing = values.dtype.type(0)
-    for i in range(len(values)):
-        nothing += values[i] * 0
-    return nothing == 0
+def sum_of_nothing(start, stop, values, sums):
+    """sums[i] = sum of 0 times each value of block i: a number gives 0, NaN and infinity give NaN."""
+    for block in range(start, stop):
+        part = values[block * FINITE_BLOCK : (block + 1) * FINITE_BLOCK]
+        nothing = values.dtype.type(0)
+        for i in range(len(part)):
+            nothing += part[i] * 0
+        sums[block] = nothing
 
 
 @jit

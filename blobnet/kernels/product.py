@@ -47,7 +47,6 @@ class Layout(NamedTuple):
     inner: np.ndarray
     inner_runs: bool  # neighbours in memory are neighbours along the inner axis, not the outer one
 
-
     def transposed(self) -> "Layout":
         return Layout(self.starts, self.inner, self.outer, not self.inner_runs)
 

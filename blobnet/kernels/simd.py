@@ -228,9 +228,7 @@ def tile_transform(matrix: list[list[float]]):
 
 def _open(context, builder, signature, arguments, *arrays):
     """An emitter for the element type of the first array, and the memory of each array argument."""
-    memory = [
-        context.make_array(signature.args[number])(context, builder, arguments[number]).data for number in arrays
-    ]
+    memory = [context.make_array(signature.args[number])(context, builder, arguments[number]).data for number in arrays]
     return Emitter(builder, context, signature.args[arrays[0]].dtype), *memory
 
 
