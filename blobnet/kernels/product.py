@@ -269,19 +269,32 @@ def write_block(c, layout, member, row, row_stop, column, column_stop, sums, str
     columns = column_stop - column
     runs = np.empty((3, columns), np.int64)
     count = find_runs(layout.inner, column, column_stop, columns, runs)
+    scattered = count == columns
     for i in range(row, row_stop):
         start = layout.starts[member] + layout.outer[i]
         shift = bias[member * len(layout.outer) + i] if len(bias) else alpha * 0
+        first = (i - row) * stride
+        if scattered:
+            write_scattered(c, start, runs[1], sums[first : first + columns], alpha, beta, shift)
+            continue
         for run in range(count):
-            first, length = start + runs[1, run], runs[2, run]
-            place = (i - row) * stride + runs[0, run]
-            target, values = c[first : first + length], sums[place : place + length]
+            place, length = first + runs[0, run], runs[2, run]
+            target = c[start + runs[1, run] :][:length]
+            values = sums[place : place + length]
             if beta == 0:
                 for j in range(length):
                     target[j] = alpha * values[j] + shift
             else:
                 for j in range(length):
                     target[j] = alpha * values[j] + shift + beta * target[j]
+
+
+@jit
+def write_scattered(c, start, offsets, values, alpha, beta, shift):
+    """c[start + offsets[j]] = alpha values[j] + shift + beta c[start + offsets[j]]."""
+    for j in range(len(values)):
+        place = start + offsets[j]
+        c[place] = alpha * values[j] + shift + (beta * c[place] if beta != 0 else 0)
 
 
 @jit
