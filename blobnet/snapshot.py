@@ -1,27 +1,27 @@
 """Snapshots: the weights (caffemodel) and everything else a training needs to go on (solverstate), as a pair.
 
 Both files are as Caffe writes them, binary or HDF5. The solverstate holds one field more, which Caffe skips:
-``resume``, the JSON of what an exact resume needs besides.
+``resume``, the JSON of what an exact resume needs besides, with the checksum of the caffemodel: so a pair of which
+only one file was replaced gives itself away.
 """
 
 import base64
 import contextlib
-import glob
+import dataclasses
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from blobnet.context import Context
 from blobnet.errors import BlobnetError
 from blobnet.io import blob_proto, files, hdf5, weights
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
+
+CHECKSUM = "model_sha256"  # in the JSON of ``resume``
 
 
 class Paths(NamedTuple):
@@ -31,7 +31,7 @@ class Paths(NamedTuple):
     state: Path
 
 
-@dataclass
+@dataclasses.dataclass
 class State:
     """What a solverstate holds. ``resume`` is None in Caffe's own."""
 
@@ -42,47 +42,16 @@ class State:
     resume: dict[str, Any] | None
 
 
-def prefix(param: pb.SolverParameter, context: Context) -> Path | None:
-    """Where the names of snapshots begin: ``snapshot_prefix``, which may be a folder, else the solver's file.
-
-    A folder is looked up in the working folder, else beside the solver's file. None where nothing names one.
-    """
-    named, file = param.snapshot_prefix, param.source_info.file
-    if not named:
-        return Path(file).with_suffix("") if file else None
-    if named.endswith("/") or context.find(named).is_dir():
-        return context.find(named) / Path(file or "solver").stem
-    return context.find(str(Path(named).parent)) / Path(named).name
-
-
-def paths(prefix: Path, iteration: int, as_hdf5: bool) -> Paths:
-    ending = ".h5" if as_hdf5 else ""
-    stem = f"{prefix.name}_iter_{iteration}"
-    return Paths(prefix.with_name(f"{stem}.caffemodel{ending}"), prefix.with_name(f"{stem}.solverstate{ending}"))
-
-
-def prepare(prefix: Path) -> None:
-    """Make the folder of the snapshots, sweep out what a killed training left, be sure that files can be written."""
-    folder = prefix.parent
-    with files.os_errors(folder, "write snapshots here"):
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f".{glob.escape(prefix.name)}_iter_*.tmp"):
-            shutil.rmtree(left)
-        tempfile.TemporaryFile(dir=folder).close()
-
-
 def write(paths: Paths, net: Net, state: State, as_hdf5: bool, diff: bool) -> None:
-    """Write both files aside, then let them take their places one right after the other."""
+    """Write both files aside, then let them take their places: the snapshot is made when the second one has."""
     folder = paths.state.parent
     with files.os_errors(folder, "write a snapshot"):
         folder.mkdir(parents=True, exist_ok=True)
         with _folder_aside(paths) as aside:
-            if as_hdf5:
-                write_hdf5_weights(aside.model, net, diff)
-                _write_hdf5_state(aside.state, state)
-            else:
-                weights.write_caffemodel(aside.model, net.to_proto(write_diff=diff))
-                _write_binary_state(aside.state, state)
+            write_weights(aside.model, net, as_hdf5, diff)
+            whole = dataclasses.replace(state, resume={**(state.resume or {}), CHECKSUM: files.sha256(aside.model)})
+            write_state = _write_hdf5_state if as_hdf5 else _write_binary_state
+            write_state(aside.state, whole)
             aside.model.replace(paths.model)
             aside.state.replace(paths.state)
             files.flush(folder)
@@ -97,6 +66,14 @@ def _folder_aside(paths: Paths) -> Iterator[Paths]:
             yield Paths(*(Path(aside) / path.name for path in paths))
         except BlobnetError as error:
             raise BlobnetError(error.message, file=str(folder / Path(error.file or "").name)) from error
+
+
+def write_weights(path: Path, net: Net, as_hdf5: bool, diff: bool = False) -> None:
+    """Write the weights alone."""
+    if as_hdf5:
+        write_hdf5_weights(path, net, diff)
+    else:
+        weights.write_caffemodel(path, net.to_proto(write_diff=diff))
 
 
 def write_hdf5_weights(path: str | Path, net: Net, diff: bool = False) -> None:
@@ -119,12 +96,23 @@ def read(path: str | Path) -> State:
     return state
 
 
-def find_model(state: State, path: Path) -> Path | None:
-    """The weights that a solverstate names: beside it, since the pair may have moved, else where it says."""
+def model_of(state: State, path: Path) -> Path | None:
+    """The weights that a solverstate names: beside it, since the pair may have moved, else where it says.
+
+    An error where they are missing, or are not those that were written with it. None where it names none.
+    """
     if not state.learned_net:
         return None
     beside = path.parent / Path(state.learned_net).name
-    return beside if beside.exists() else Path(state.learned_net)
+    model = beside if beside.exists() else Path(state.learned_net)
+    found = files.sha256(model)
+    if found != (state.resume or {}).get(CHECKSUM, found):
+        raise BlobnetError(
+            f"its weights were not written with the state {path}: they were changed, or a kill parted the two; "
+            "to go on with them all the same, give them as weights, too",
+            file=str(model),
+        )
+    return model
 
 
 def same_shape(found: Sequence[int], own: Sequence[int]) -> bool:
@@ -134,14 +122,17 @@ def same_shape(found: Sequence[int], own: Sequence[int]) -> bool:
 
 
 def _write_binary_state(path: Path, state: State) -> None:
-    message = pb.SolverState(
+    """The history comes last, so that a file without its end has too little of it, and nothing else is missing."""
+    head = pb.SolverState(
         iter=state.iteration,
         learned_net=state.learned_net,
         current_step=state.current_step,
-        history=[blob_proto.from_array(array) for array in state.history],
         resume=_to_json(state.resume),
     )
-    files.write_message(path, message)
+    history = pb.SolverState(history=[blob_proto.from_array(array) for array in state.history])
+    content = b"".join(files.message_content(part, path) for part in (head, history))
+    with files.atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _read_binary_state(path: str | Path) -> State:

@@ -1,4 +1,4 @@
-# Made from blobnet.proto with sha256 956f11245f31fe1852ce4e144fde7aac365cf7440dfe16ac6161e8cc08a8a344
+# Made from blobnet.proto with sha256 7f19304e7cd97d90ecfdd809f7453eb15b8764694dbdb4ef3497db04f9332c10
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor

@@ -1,7 +1,7 @@
 """The optimisers: the training loop, the learning-rate policies and one module per update rule.
 
-    solver = blobnet.solvers.create("solver.prototxt")
-    solver.solve()
+solver = blobnet.solvers.create("solver.prototxt")
+solver.solve()
 """
 
 if __name__ != "blobnet.solvers":

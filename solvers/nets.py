@@ -5,6 +5,7 @@ from blobnet.errors import error_at
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
+from blobnet.solvers import epochs
 
 TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
 
@@ -21,11 +22,15 @@ def train_net(param: pb.SolverParameter, context: Context) -> Net:
 def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
     """The test nets: test_net_param, then test_net, then ``net`` or ``net_param`` for each test_iter that is left.
 
+    Without any test_iter, but with test_interval, a test is one pass over the data: of the named test nets, or, where
+    none is named, of ``net`` or ``net_param``.
     The state of each: phase TEST, then the net's own ``state``, then its ``test_state``.
     """
     sources: list[pb.NetParameter | str] = [*param.test_net_param, *param.test_net]
     iterations, named = len(param.test_iter), len(sources)
     shared = [getattr(param, field) for field in ("net_param", "net") if param.HasField(field)]
+    if whole_passes(param):
+        iterations = named or len(shared)
     if iterations < named or (iterations > named and not shared):
         raise error_at(
             param, f"test_iter must be given once for each of {named} test nets; got {iterations}", "test_iter"
@@ -41,7 +46,16 @@ def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
         rule = "test_interval must be above 0 where there are test nets"
         raise error_at(param, f"{rule}; got {param.test_interval}", "test_interval")
     states = param.test_state or [pb.NetState()] * len(sources)
-    return [_build(source, pb.TEST, state, param, context) for source, state in zip(sources, states, strict=True)]
+    nets = [_build(source, pb.TEST, state, param, context) for source, state in zip(sources, states, strict=True)]
+    if whole_passes(param):
+        for net in nets:
+            epochs.read_whole_passes(net)
+    return nets
+
+
+def whole_passes(param: pb.SolverParameter) -> bool:
+    """Whether tests are passes over the test data, since test_iter is left out."""
+    return param.test_interval > 0 and not param.test_iter
 
 
 def _build(

@@ -4,27 +4,33 @@ A subclass is one update rule. Whatever concerns terminals, logs and signals rea
 """
 
 import collections
+import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from blobnet import snapshot as snapshots
+from blobnet import snapshot_folder as folder
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, error_at
 from blobnet.kernels import update
 from blobnet.kernels.parallel import parallel_for
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
-from blobnet.solvers import debug, lr_policies, nets
-from blobnet.solvers.callbacks import Action, Callback, DisplayRecord, Output, TestResult
+from blobnet.solvers import debug, epochs, lr_policies, nets, resume, scoring
+from blobnet.solvers.callbacks import Action, Callback, DisplayRecord, TestResult
+from blobnet.solvers.clipping import clip_factor
+from blobnet.solvers.guards import Guard, NotFinite
+from blobnet.solvers.watch import Plateau, watches
 from blobnet.streams import new_seed
 
 log = logging.getLogger("blobnet")
+
+_MOST_ROLLBACKS = 3  # to one snapshot
 
 
 class Solver:
@@ -38,7 +44,10 @@ class Solver:
     iter            how often the weights have been updated
     lr              learning rate of the latest update
     history         ``history_count`` arrays for each learnable blob: the first ones of all blobs, then the second
-    stopped         a callback asked to stop
+    losses          of the latest average_loss iterations
+    snapshots       iterations of the snapshots of this training that are kept, the latest one last
+    watches         what follows test outputs, by the field that asks for it
+    stopped         a callback or a watch asked to stop
     """
 
     type: ClassVar[str] = ""
@@ -64,12 +73,13 @@ class Solver:
             allowed_modules=frozenset(allowed_modules),
         )
         self.check()
-        self.snapshot_prefix = snapshots.prefix(param, context)
+        self.snapshot_prefix = folder.prefix(param, context)
         self.net = nets.train_net(param, context)
         self.test_nets = nets.test_nets(param, context)
         for test_net in self.test_nets:
             test_net.share_trained_layers_with(self.net)
         self._check_regularization()
+        self.param = epochs.with_end(param, self.net)
         self.history = [
             np.zeros(blob.shape, blob.dtype) for _ in range(self.history_count) for blob in self.net.learnable_params
         ]
@@ -77,10 +87,16 @@ class Solver:
         self.current_step = 0
         self.lr = 0.0
         self.stopped = False
-        self._losses: collections.deque[float] = collections.deque(maxlen=param.average_loss)
+        self.losses: collections.deque[float] = collections.deque(maxlen=param.average_loss)
+        self.snapshots: list[int] = []
+        self.watches = watches(param, self.test_nets)
+        self._guard = Guard(warn=param.on_nan == "warn")
         self._display_time = time.monotonic()
         self._snapshot_iter: int | None = None
-        self._states_before_test: list[list[dict]] | None = None
+        self._last_state: Path | None = None
+        self._missed: BlobnetError | None = None
+        self._rollbacks = 0
+        self._before_test: dict[str, Any] | None = None
 
     # What a subclass adds
 
@@ -90,6 +106,15 @@ class Solver:
         for field in ("iter_size", "average_loss"):
             value = getattr(self.param, field)
             self.require(value >= 1, f"{field} must be 1 or more; got {value}", field)
+        for field in ("max_epoch", "snapshot_keep"):
+            value = getattr(self.param, field)
+            self.require(value >= 0, f"{field} must be 0 or more; got {value}", field)
+        on_nan = self.param.on_nan
+        known = on_nan in ("stop", "warn", "rollback")
+        self.require(known, f'on_nan must be "stop", "warn" or "rollback"; got "{on_nan}"', "on_nan")
+        self.require(
+            on_nan != "rollback" or self.param.snapshot > 0, "on_nan: rollback needs snapshot above 0", "on_nan"
+        )
 
     def step_size(self) -> float:
         """The rate that the kernel takes, before lr_mult."""
@@ -107,22 +132,27 @@ class Solver:
     # Training
 
     def solve(self, resume: str | Path | None = None) -> None:
-        """Train until max_iter or until a callback asks to stop; then snapshot, and test and display where due."""
-        self.require(self.param.HasField("max_iter"), "max_iter must be given: it ends the training", "")
+        """Train until max_iter or until something asks to stop; then snapshot, and test and display where due.
+
+        A snapshot that cannot be written is a warning, and an error at the end where no later one could be.
+        """
+        self.require(self.param.HasField("max_iter"), "max_iter or max_epoch must be given: it ends the training", "")
         if resume is not None:
             self.restore(resume)
         if self.param.snapshot or self.param.snapshot_after_train:
-            snapshots.prepare(self._prefix())
+            folder.prepare(self._prefix(), self.iter)
         self._tell("on_start")
         self.step(self.param.max_iter - self.iter)
         if self.param.snapshot_after_train and self._snapshot_iter != self.iter:
-            self.snapshot()
+            self._try_snapshot()
         if not self.stopped and self._due(self.param.test_interval):
             self.test_all()
         if not self.stopped and self._due(self.param.display):
-            self._losses.append(self._forward(self.net))
+            self.losses.append(self._forward(self.net))
             self._display()
         self._tell("on_finish")
+        if self._missed is not None:
+            raise BlobnetError(f"the last snapshot is missing: {self._missed}")
 
     def step(self, iterations: int) -> None:
         """Train for a number of iterations, or until a callback asks to stop."""
@@ -139,9 +169,17 @@ class Solver:
             if self.stopped:
                 return
         display = self._due(self.param.display)
-        with debug.logged(self.net, display and self.param.debug_info):
-            loss = self._accumulate_gradients()
-        self._losses.append(loss)
+        try:
+            with debug.logged(self.net, display and self.param.debug_info):
+                loss = self._accumulate_gradients()
+        except NotFinite as fault:
+            if self.param.on_nan != "rollback":
+                raise
+            self._roll_back(fault)
+            return
+        self.losses.append(loss)
+        if isinstance(plateau := self.watches.get("plateau"), Plateau):
+            plateau.on_loss(self, self._mean_loss())
         self._set_learning_rate()
         if display:
             self._display()
@@ -150,15 +188,17 @@ class Solver:
         self._tell("on_iteration", loss)
         action = self._asked_action()
         if Action.SNAPSHOT in action or self._due(self.param.snapshot):
-            self.snapshot()
+            self._try_snapshot()
         self.stopped = Action.STOP in action
 
     def _accumulate_gradients(self) -> float:
         """Sum the gradients of iter_size passes into the param diffs; returns the mean loss."""
         loss = 0.0
         for _ in range(self.param.iter_size):
-            loss += self._forward(self.net)
+            batch_loss = self._forward(self.net)
             self.net.backward_from_to(len(self.net.layers) - 1, 0)
+            self._guard.check(self.net, batch_loss, self.iter)
+            loss += batch_loss
         return loss / self.param.iter_size
 
     def _forward(self, net: Net) -> float:
@@ -169,7 +209,7 @@ class Solver:
         return interval > 0 and self.iter % interval == 0
 
     def _tell(self, event: str, *args: Any) -> None:
-        for callback in self.callbacks:
+        for callback in (*self.callbacks, *self.watches.values()):
             getattr(callback, event)(self, *args)
 
     def _asked_action(self) -> Action:
@@ -180,11 +220,13 @@ class Solver:
 
     def _display(self) -> None:
         now = time.monotonic()
-        outputs = _outputs(self.net, {name: self.net.blobs[name].data for name in self.net.outputs})
-        loss = sum(self._losses) / len(self._losses)
-        record = DisplayRecord(self.iter, loss, outputs, self.lr, now - self._display_time)
+        outputs = scoring.outputs(self.net, {name: self.net.blobs[name].data for name in self.net.outputs})
+        record = DisplayRecord(self.iter, self._mean_loss(), outputs, self.lr, now - self._display_time)
         self._display_time = now
         self._tell("on_display", record)
+
+    def _mean_loss(self) -> float:
+        return sum(self.losses) / len(self.losses)
 
     # Updating
 
@@ -198,7 +240,7 @@ class Solver:
 
     @np.errstate(over="ignore")
     def _update_weights(self) -> None:
-        scale = self._clip_factor() / self.param.iter_size
+        scale = clip_factor(self.param, self.net.learnable_params) / self.param.iter_size
         step_size, constants = self.step_size(), self.constants()
         kind = self.param.regularization_type
         params = self.net.learnable_params
@@ -225,23 +267,6 @@ class Solver:
         """The weight decay of each learnable blob."""
         return [self.param.weight_decay * decay_mult for decay_mult in self.net.params_weight_decay]
 
-    def _clip_factor(self) -> float:
-        """What brings the norm of all gradients, summed over iter_size, down to clip_gradients (Caffe's order)."""
-        limit = self.param.clip_gradients
-        if limit < 0:
-            return 1.0
-        norm = self._gradient_norm()
-        return limit / norm if norm > limit else 1.0
-
-    def _gradient_norm(self) -> float:
-        """L2 norm over all learnable blobs, summed block by block in a fixed order."""
-        total = 0.0
-        for blob in self.net.learnable_params:
-            sums = np.empty(-(-blob.count // update.GRAIN))
-            parallel_for(update.sums_of_squares, len(sums), blob.diff.reshape(-1), sums)
-            total += float(sums.sum())
-        return math.sqrt(total)
-
     def _check_regularization(self) -> None:
         kind = self.param.regularization_type
         self.require(
@@ -253,108 +278,119 @@ class Solver:
     # Testing
 
     def test_all(self) -> list[TestResult]:
-        """Run every test net over its test_iter batches; fewer results when a callback asks to stop."""
+        """Run every test net over its test_iter batches, or once over its data where test_iter is left out.
+
+        Fewer results come when a callback asks to stop.
+        """
         results: list[TestResult] = []
-        self._states_before_test = [net.state() for net in self.test_nets]
+        self._before_test = resume.moment(self)
         for index, net in enumerate(self.test_nets):
             with debug.logged(net, self.param.debug_info):
-                result = self._test(net, self.param.test_iter[index])
+                result = self._test(index, net)
             if result is None:
                 return results
             results.append(result)
             self._tell("on_test", index, result.outputs, result.loss)
-        self._states_before_test = None
+        if not self.stopped:
+            self._before_test = None
         return results
 
-    def _test(self, net: Net, batches: int) -> TestResult | None:
+    def _test(self, index: int, net: Net) -> TestResult | None:
         """Means over the batches; None when a callback asked to stop."""
-        loss = 0.0
-        totals: dict[str, np.ndarray] = {}
-        for _ in range(batches):
+        means = scoring.Means()
+        for weight in self._batch_weights(index, net):
             action = self._asked_action()
             if Action.SNAPSHOT in action:
-                self.snapshot()
+                self._try_snapshot()
             if Action.STOP in action:
                 self.stopped = True
                 return None
-            loss += self._forward(net)
-            for name in net.outputs:
-                data = net.blobs[name].data.astype(np.float64)
-                total = totals.setdefault(name, np.zeros_like(data))
-                if total.shape != data.shape:
-                    shapes = f"{total.shape} and {data.shape}"
-                    raise BlobnetError(f'test output "{name}" has shapes {shapes} in two batches, so it has no mean')
-                total += data
-        means = {name: total / batches for name, total in totals.items()}
-        return TestResult(_outputs(net, means), loss / batches if self.param.test_compute_loss else None)
+            means.add(net, self._forward(net), weight)
+        return means.result(net, self.param.test_compute_loss)
+
+    def _batch_weights(self, index: int, net: Net) -> list[int]:
+        """What each batch of a test counts."""
+        if nets.whole_passes(self.param):
+            return epochs.pass_weights(net, self.param, "test_iter")
+        return [1] * self.param.test_iter[index]
 
     # Snapshots
 
     def snapshot(self) -> snapshots.Paths:
         """Write the weights and everything else that is needed to go on exactly from here."""
         self._snapshot_iter = self.iter
-        hdf5 = self.param.snapshot_format == pb.SolverParameter.HDF5
-        paths = snapshots.paths(self._prefix(), self.iter, hdf5)
-        resume = {
-            "type": self.type,
-            "losses": list(self._losses),
-            "train_net": self.net.state(),
-            "test_nets": self._states_before_test or [net.state() for net in self.test_nets],
-        }
-        state = snapshots.State(self.iter, str(paths.model), self.current_step, self.history, resume)
-        snapshots.write(paths, self.net, state, hdf5, self.param.snapshot_diff)
+        paths = folder.paths(self._prefix(), self.iter, self._as_hdf5)
+        kept = [*(iteration for iteration in self.snapshots if iteration != self.iter), self.iter]
+        now = {**(self._before_test or resume.moment(self)), "snapshots": kept}
+        state = snapshots.State(self.iter, str(paths.model), self.current_step, self.history, now)
+        snapshots.write(paths, self.net, state, self._as_hdf5, self.param.snapshot_diff)
+        self.snapshots, self._last_state, self._missed, self._rollbacks = kept, paths.state, None, 0
+        if self.param.snapshot_keep:
+            folder.remove(self._prefix(), self.snapshots[: -self.param.snapshot_keep])
+            del self.snapshots[: -self.param.snapshot_keep]
         self._tell("on_snapshot", *paths)
         return paths
 
-    def restore(self, path: str | Path) -> None:
-        """Go on from a solverstate, Caffe's or our own, binary or HDF5, and from the weights that it names."""
+    def save_best(self) -> None:
+        """Write the weights as those of the best test so far."""
+        with self._misses():
+            folder.write_best(self._prefix(), self.net, self._as_hdf5)
+
+    def _try_snapshot(self) -> None:
+        with self._misses():
+            self.snapshot()
+
+    @contextlib.contextmanager
+    def _misses(self) -> Iterator[None]:
+        """Training goes on without what cannot be written."""
+        try:
+            yield
+        except BlobnetError as error:
+            self._missed = error
+            log.warning("Iteration %d: no snapshot, training goes on: %s", self.iter, error)
+
+    @property
+    def _as_hdf5(self) -> bool:
+        return self.param.snapshot_format == pb.SolverParameter.HDF5
+
+    def restore(self, path: str | Path, weights: str | Path | None = None) -> None:
+        """Go on from a solverstate, Caffe's or our own, binary or HDF5, and from the weights written with it.
+
+        weights  other weights to go on with, such as changed ones
+        """
         state = snapshots.read(path)
-        self._check_state(state, str(path))
-        model = snapshots.find_model(state, Path(path))
+        resume.check(self, state, str(path))
+        model = weights or snapshots.model_of(state, Path(path))
         if model is not None:
-            self.net.copy_trained_layers_from(model)
+            resume.load_weights(self.net, model)
         for history, restored in zip(self.history, state.history, strict=True):
             history[...] = restored.reshape(history.shape)
         self.iter, self.current_step = state.iteration, state.current_step
-        self._snapshot_iter = self.iter
-        self._restore_exactly(state.resume, str(path))
+        self._snapshot_iter, self._last_state = self.iter, Path(path)
+        resume.restore(self, state.resume, str(path))
+        if not folder.holds(self.snapshot_prefix, Path(path)):
+            self.snapshots.clear()
         log.info("%s: going on from iteration %d", path, self.iter)
 
-    def _check_state(self, state: snapshots.State, path: str) -> None:
-        if state.resume is not None and state.resume.get("type") != self.type:
-            raise BlobnetError(
-                f"was written by a solver of type {state.resume.get('type')}; this one is {self.type}", file=path
-            )
-        counts = len(state.history), len(self.history)
-        if counts[0] != counts[1]:
-            raise BlobnetError(
-                f"holds {counts[0]} history blobs; {self.type} needs {counts[1]} for this net", file=path
-            )
-        for index, (found, own) in enumerate(zip(state.history, self.history, strict=True)):
-            if not snapshots.same_shape(found.shape, own.shape):
-                raise BlobnetError(
-                    f"holds history blob {index} with shape {found.shape}; this net needs {own.shape}", file=path
-                )
+    def newest_snapshot(self) -> Path | None:
+        """The solverstate of the newest whole snapshot under snapshot_prefix, None where there is none."""
+        return folder.newest(self._prefix())
 
-    def _restore_exactly(self, resume: dict[str, Any] | None, path: str) -> None:
-        """Losses, random streams and data positions: what Caffe's own solverstate lacks."""
-        if resume is None:
-            log.info("%s: holds no random state, data positions or losses, as Caffe wrote it; these start over", path)
-            return
-        try:
-            self._losses.extend(map(float, resume["losses"]))
-            self.net.restore(resume["train_net"])
-            for net, states in zip(self.test_nets, resume["test_nets"], strict=True):
-                net.restore(states)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BlobnetError(f"its layer states do not fit the layers of this net: {error}", file=path) from error
+    def _roll_back(self, fault: NotFinite) -> None:
+        """Go on from the last snapshot with other batches: layers without bottoms stay where they are."""
+        self._rollbacks += 1
+        if self._last_state is None:
+            raise BlobnetError(f"{fault}; there is no snapshot yet to roll back to") from fault
+        if self._rollbacks > _MOST_ROLLBACKS:
+            raise BlobnetError(f"{fault}; rolled back {_MOST_ROLLBACKS} times to {self._last_state}") from fault
+        log.warning("%s; rolling back to %s", fault, self._last_state)
+        layers = zip(self.net.layers, self.net.bottoms, strict=True)
+        sources = [(layer, layer.state()) for layer, bottoms in layers if not bottoms]
+        self.restore(self._last_state)
+        for layer, state in sources:
+            layer.restore(state)
 
     def _prefix(self) -> Path:
         if self.snapshot_prefix is None:
             raise error_at(self.param, "snapshot_prefix must be given: it names the snapshots")
         return self.snapshot_prefix
-
-
-def _outputs(net: Net, values: dict[str, np.ndarray]) -> list[Output]:
-    flat = [(name, float(value)) for name, array in values.items() for value in array.flat]
-    return [Output(name, index, value, net.loss_weights.get(name, 0.0)) for index, (name, value) in enumerate(flat)]

@@ -1,6 +1,7 @@
 """Whole files: read with their faults named, written so that no reader ever sees half of one."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -33,6 +34,12 @@ def read_bytes(path: str | os.PathLike, limit: int | None = None) -> bytes:
         if limit is not None and status.st_size > limit:
             raise BlobnetError(f"cannot read {status.st_size} bytes: the limit is {limit}", file=str(path))
         return Path(path).read_bytes()
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The checksum of a file's content, as hexadecimal digits."""
+    with os_errors(path, "read"), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_message(path: str | os.PathLike, message: Any) -> Any:

@@ -187,7 +187,8 @@ def test_test_nets_come_in_caffes_order(tmp_path):
     assert [test_net.name for test_net in solver.test_nets] == ["embedded", "other", "small", "small"]
 
 
-def test_weights_are_loaded_from_comma_lists(tmp_path):
+def test_weights_are_loaded_from_comma_lists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     first = create(tmp_path / "a", f'snapshot_prefix: "{tmp_path}/w"')
     paths = first.snapshot()
     second = create(tmp_path / "b", f'random_seed: 9 weights: "{paths.model}, {paths.model}" {QUIET}')
@@ -266,7 +267,7 @@ def test_faulty_solver_names_line_rule_and_value(tmp_path, fields, parts):
 def test_solve_needs_max_iter(tmp_path):
     path = write(tmp_path)
     path.write_text(path.read_text().replace("max_iter: 6", ""))
-    with pytest.raises(BlobnetError, match="max_iter must be given"):
+    with pytest.raises(BlobnetError, match="max_iter or max_epoch must be given"):
         solvers.create(path).solve()
 
 

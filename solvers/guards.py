@@ -1,0 +1,105 @@
+"""``on_nan``: what happens when a loss or a gradient stops being finite, and where that began.
+
+Each pass costs the guard one comparison and one dot product a gradient. Only after a fault it runs the same batch
+again, layer by layer.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from blobnet.blob import Blob
+from blobnet.errors import BlobnetError
+from blobnet.layers.base import Layer, describe
+from blobnet.net import Net
+
+log = logging.getLogger("blobnet")
+
+
+class NotFinite(BlobnetError):
+    """A loss or gradient is infinite or no number."""
+
+
+class Guard:
+    """Looks at the loss and the gradients of each pass. With ``warn`` it says where a fault begins, else it raises."""
+
+    def __init__(self, warn: bool):
+        self._warn = warn
+        self._warned = False
+
+    def check(self, net: Net, loss: float, iteration: int) -> None:
+        """``net`` has run forward and backward on a batch in that iteration."""
+        fault = self._fault(net, loss)
+        if fault and not self._warned:
+            message = f"iteration {iteration}: {fault}; {origin(net)}"
+            if not self._warn:
+                raise NotFinite(message)
+            log.warning("%s; training goes on, as on_nan: warn asks", message)
+        self._warned = bool(fault)
+
+    def _fault(self, net: Net, loss: float) -> str:
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if not all(finite(blob.diff) for blob in net.learnable_params):
+            return "a gradient is not finite"
+        return ""
+
+
+@np.errstate(all="ignore")
+def finite(values: np.ndarray) -> bool:
+    """Whether all values are finite."""
+    flat = values.reshape(-1)
+    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
+
+
+def origin(net: Net) -> str:
+    """Runs the batch in the net again and says in which layer and blob the first value that is not finite appears."""
+    states = net.state()
+    kept = [(array, array.copy()) for blob in _learnable(net) for array in (blob.data, blob.diff)]
+    try:
+        found = next(_faults(net), "")
+    finally:
+        for array, copy in kept:
+            array[...] = copy
+        net.restore(states)
+    return found or "a second run over the same batch, with other random numbers, stays finite"
+
+
+def _faults(net: Net) -> Iterator[str]:
+    """Every blob that is not finite, in the order in which a pass forward and backward meets them."""
+    last = len(net.layers) - 1
+    for blob in net.learnable_params:
+        blob.diff[...] = 0
+    for index, (layer, tops) in enumerate(zip(net.layers, net.tops, strict=True)):
+        for position, blob in enumerate(layer.blobs):
+            if not finite(blob.data):
+                yield _first(layer, f"weights (blob {position})")
+        if net.bottoms[index] and tops:
+            net.forward_from_to(index, index)
+        for top in tops:
+            if not finite(top.data):
+                yield _first(layer, f"top {describe(top)}")
+    for index in range(last, -1, -1):
+        net.backward_from_to(index, index)
+        layer = net.layers[index]
+        if net.layer_need_backward[index]:
+            yield from _gradient_faults(net, index, layer)
+
+
+def _gradient_faults(net: Net, index: int, layer: Layer) -> Iterator[str]:
+    for position, blob in enumerate(layer.blobs):
+        if layer.param_propagate_down[position] and not finite(blob.diff):
+            yield _first(layer, f"the gradient of its weights (blob {position})")
+    for bottom, needed in zip(net.bottoms[index], net.bottom_need_backward[index], strict=True):
+        if needed and not finite(bottom.diff):
+            yield _first(layer, f"the gradient of bottom {describe(bottom)}")
+
+
+def _first(layer: Layer, what: str) -> str:
+    return f'the first value that is not finite is in layer "{layer.name}" ({layer.type}): {what}'
+
+
+def _learnable(net: Net) -> list[Blob]:
+    return [blob for layer in net.layers for blob in layer.blobs]
