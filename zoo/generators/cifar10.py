@@ -1,6 +1,7 @@
 """CIFAR-10 nets: Caffe's quick and full examples, and a small VGG with batch normalisation."""
 
 from collections.abc import Callable
+from typing import Any
 
 from blobnet.zoo.generators.netspec import Model, NetSpec, rates, solver
 
@@ -83,7 +84,7 @@ def full() -> Model:
         snapshot=5000,
         snapshot_prefix="cifar10_full",
     )
-    defaults = {**_BIASED, "param": [{"lr_mult": 1}, {"lr_mult": 2}], "weight_filler": _gaussian(0.01)}
+    defaults: dict[str, Any] = {**_BIASED, "param": [{"lr_mult": 1}, {"lr_mult": 2}], "weight_filler": _gaussian(0.01)}
     return cifar10_model("CIFAR10_full", body, recipe, **defaults)
 
 
@@ -121,8 +122,11 @@ def vgg() -> Model:
     return cifar10_model("CIFAR10_VGG", body, recipe, **CENTRED, weight_filler={"type": "msra"})
 
 
-CENTRED = {"transform": {"scale": 1 / 64, **MEAN}, "augment": {"mirror": True, "pad": 4, "crop_size": 32}}
-"""For nets with batch normalisation: values of about unit variance, mirrored and moved by up to four pixels."""
+# For nets with batch normalisation: values of about unit variance, mirrored and moved by up to four pixels.
+CENTRED: dict[str, Any] = {
+    "transform": {"scale": 1 / 64, **MEAN},
+    "augment": {"mirror": True, "pad": 4, "crop_size": 32},
+}
 
 
 def batch_normalized(net: NetSpec, name: str, scale_name: str, bottom: str, top: str | None = None) -> str:
@@ -131,7 +135,7 @@ def batch_normalized(net: NetSpec, name: str, scale_name: str, bottom: str, top:
     return net.add("Scale", scale_name, top, top=top, scale_param={"bias_term": True})
 
 
-_BIASED = {"bias_filler": {"type": "constant"}}
+_BIASED: dict[str, Any] = {"bias_filler": {"type": "constant"}}
 
 
 def _gaussian(std: float) -> dict:

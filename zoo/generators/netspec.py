@@ -1,6 +1,6 @@
 """Nets in Python: a NetParameter written layer by layer, and the prototxt of it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf import text_format
 
@@ -57,13 +57,14 @@ class NetSpec:
         options["num_output"] = num_output
         return self._weighted("InnerProduct", "inner_product_param", name, bottom, options)
 
-    def _weighted(self, type_name: str, field: str, name: str, bottom: str, options: dict) -> str:
+    def _weighted(self, type_name: str, field: str, name: str, bottom: str, options: dict[str, Any]) -> str:
         options = {**self._defaults, **options}
         params = options.pop("param", [])
         if not options.get("bias_term", True):
             params = params[:1]
             options.pop("bias_filler", None)
-        return self.add(type_name, name, bottom, param=params, **{field: options})
+        fields: dict[str, Any] = {"param": params, field: options}
+        return self.add(type_name, name, bottom, **fields)
 
     def pool(self, name: str, bottom: str, method: str, kernel_size: int, stride: int, **options) -> str:
         pooling = {"pool": method, "kernel_size": kernel_size, "stride": stride, **options}
