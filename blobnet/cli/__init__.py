@@ -24,6 +24,7 @@ COMMANDS = (
     "convert_imageset",
     "convert_weights",
     "compute_image_mean",
+    "export-onnx",
     "extract_features",
     "parse_log",
     "plot_training_log",

@@ -159,7 +159,7 @@ class Concat(AlongAxis):
     bottoms = (1, None)
 
     def reshape(self, bottom, top):
-        self._axis = axis = self.parts_axis(bottom[0], "concat_param", "concat_dim")
+        self.joint_axis = axis = self.parts_axis(bottom[0], "concat_param", "concat_dim")
         before, after = bottom[0].shape[:axis], bottom[0].shape[axis + 1 :]
         for blob in bottom[1:]:
             self.require(
@@ -170,10 +170,10 @@ class Concat(AlongAxis):
         top[0].reshape(*before, sum(blob.shape[axis] for blob in bottom), *after)
 
     def forward(self, bottom, top):
-        np.concatenate([blob.data for blob in bottom], axis=self._axis, out=top[0].data)
+        np.concatenate([blob.data for blob in bottom], axis=self.joint_axis, out=top[0].data)
 
     def backward(self, top, propagate_down, bottom):
-        parts = split_at(top[0].diff, [blob.shape[self._axis] for blob in bottom], self._axis)
+        parts = split_at(top[0].diff, [blob.shape[self.joint_axis] for blob in bottom], self.joint_axis)
         for blob, part, wanted in zip(bottom, parts, propagate_down, strict=True):
             if wanted:
                 np.copyto(blob.diff, part)
@@ -199,38 +199,38 @@ class Slice(AlongAxis):
         )
 
     def reshape(self, bottom, top):
-        self._axis = self.parts_axis(bottom[0], "slice_param", "slice_dim")
+        self.joint_axis = self.parts_axis(bottom[0], "slice_param", "slice_dim")
         shape = bottom[0].shape
         for blob, extent in zip(top, self._extents(bottom[0], len(top)), strict=True):
-            blob.reshape(*shape[: self._axis], extent, *shape[self._axis + 1 :])
+            blob.reshape(*shape[: self.joint_axis], extent, *shape[self.joint_axis + 1 :])
 
     def _extents(self, blob: Blob, parts: int) -> list[int]:
-        whole = blob.shape[self._axis]
+        whole = blob.shape[self.joint_axis]
         points = list(self.param.slice_param.slice_point)
         if not points:
             self.require(
                 whole % parts == 0,
-                f"axis {self._axis} of {describe(blob)} does not divide into {parts} equal tops; give slice_point",
+                f"axis {self.joint_axis} of {describe(blob)} does not divide into {parts} equal tops; give slice_point",
                 "slice_param",
             )
             return [whole // parts] * parts
         extents = np.diff([0, *points, whole]).tolist()
         self.require(
             min(extents) > 0,
-            f"slice_point must rise, from more than 0 to less than {whole}, axis {self._axis} of {describe(blob)}; "
+            f"slice_point must rise, from more than 0 to less than {whole}, axis {self.joint_axis} of {describe(blob)}; "
             f"got {points}",
             "slice_param.slice_point",
         )
         return extents
 
     def forward(self, bottom, top):
-        parts = split_at(bottom[0].data, [blob.shape[self._axis] for blob in top], self._axis)
+        parts = split_at(bottom[0].data, [blob.shape[self.joint_axis] for blob in top], self.joint_axis)
         for blob, part in zip(top, parts, strict=True):
             np.copyto(blob.data, part)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            np.concatenate([blob.diff for blob in top], axis=self._axis, out=bottom[0].diff)
+            np.concatenate([blob.diff for blob in top], axis=self.joint_axis, out=bottom[0].diff)
 
 
 @register("Tile")
@@ -285,7 +285,7 @@ class Crop(Layer):
             )
         shape = (*whole.shape[:axis], *like.shape[axis:])
         begins = [0] * axis + offsets
-        self._part = tuple(slice(begin, begin + extent) for begin, extent in zip(begins, shape, strict=True))
+        self.part = tuple(slice(begin, begin + extent) for begin, extent in zip(begins, shape, strict=True))
         top[0].reshape(*shape)
 
     def _offsets(self, count: int) -> list[int]:
@@ -298,14 +298,14 @@ class Crop(Layer):
         return offsets if len(offsets) == count else offsets * count
 
     def forward(self, bottom, top):
-        np.copyto(top[0].data, bottom[0].data[self._part])
+        np.copyto(top[0].data, bottom[0].data[self.part])
 
     def backward(self, top, propagate_down, bottom):
         for blob, wanted in zip(bottom, propagate_down, strict=True):
             if wanted:
                 blob.diff[...] = 0
         if propagate_down[0]:
-            bottom[0].diff[self._part] = top[0].diff
+            bottom[0].diff[self.part] = top[0].diff
 
 
 def _extents(shape) -> str:
