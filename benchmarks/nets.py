@@ -46,17 +46,6 @@ def input_layer(name: str, shape) -> pb.LayerParameter:
     return layer
 
 
-def grouped(param: pb.NetParameter) -> list[list[pb.LayerParameter]]:
-    """The layers but the Input ones, each alone but for BatchNorm and the Scale that follows it."""
-    groups: list[list[pb.LayerParameter]] = []
-    for layer in param.layer:
-        if layer.type == "Scale" and len(layer.bottom) == 1 and groups and groups[-1][-1].type == "BatchNorm":
-            groups[-1].append(layer)
-        elif layer.type != "Input":
-            groups.append([layer])
-    return groups
-
-
 def _read(name: str, kind: str) -> pb.NetParameter:
     path = Path(zoo.folder(name)) / f"{kind}.prototxt"
     return text.strip_source_info(text.read(path, pb.NetParameter()))

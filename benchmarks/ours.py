@@ -63,7 +63,7 @@ class Prediction:
 
 
 class Unit:
-    """A layer or two alone, in training; tasks are ``forward``, ``backward``, ``to data`` and ``to weights``."""
+    """A unit in training; tasks are ``forward``, ``backward``, ``to data`` and ``to weights``."""
 
     def __init__(self, folder: Path, propagate: bool):
         job = jobs.read(folder)
@@ -97,15 +97,9 @@ class Unit:
     def work(self, task: str) -> roofline.Work:
         """What the task amounts to."""
         self._select(task)
-        total = roofline.Work(0, 0)
-        for index in range(self._first, self._last + 1):
-            blobs = self._net.layers[index], self._net.bottoms[index], self._net.tops[index]
-            if task == "forward":
-                work = roofline.forward(*blobs)
-            else:
-                work = roofline.backward(*blobs, self._net.bottom_need_backward[index])
-            total = roofline.Work(total.flops + work.flops, total.bytes + work.bytes)
-        return total
+        counted = roofline.forward if task == "forward" else roofline.backward
+        work = [counted(self._net, step) for step in self._net.steps if step[0] >= self._first]
+        return roofline.Work(sum(part.flops for part in work), sum(part.bytes for part in work))
 
     def results(self, tasks: list[str]) -> list[np.ndarray]:
         """The top, and the gradients that the tasks make."""

@@ -50,7 +50,7 @@ def _tensor(array, memory_format: torch.memory_format) -> torch.Tensor:
 
 
 class Unit:
-    """A layer or two alone, in training; tasks are ``forward``, ``backward``, ``to data`` and ``to weights``."""
+    """A unit in training; tasks are ``forward``, ``backward``, ``to data`` and ``to weights``."""
 
     def __init__(self, folder: Path, propagate: bool, threads: int, variant: str):
         torch.set_num_threads(threads)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks import nets
 from blobnet.passes import sharing
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -42,7 +41,7 @@ class TorchNet(nn.Module):
 
     def __init__(self, param: pb.NetParameter, weights: dict[str, list[np.ndarray]]):
         super().__init__()
-        self.steps = [_step(group, weights) for group in nets.grouped(param)]
+        self.steps = [_step(group, weights) for group in _grouped(param)]
         self.inputs = [layer.top[0] for layer in param.layer if layer.type == "Input"]
         self._modules_of_steps = nn.ModuleList(step.module for step in self.steps)
 
@@ -63,6 +62,17 @@ class TorchNet(nn.Module):
             {"params": parameters, "lr": rate * lr_mult, "weight_decay": decay * decay_mult}
             for (lr_mult, decay_mult), parameters in groups.items()
         ]
+
+
+def _grouped(param: pb.NetParameter) -> list[list[pb.LayerParameter]]:
+    """The layers but the Input ones, each alone but for BatchNorm and the Scale that follows it."""
+    groups: list[list[pb.LayerParameter]] = []
+    for layer in param.layer:
+        if layer.type == "Scale" and len(layer.bottom) == 1 and groups and groups[-1][-1].type == "BatchNorm":
+            groups[-1].append(layer)
+        elif layer.type != "Input":
+            groups.append([layer])
+    return groups
 
 
 def _step(group: list[pb.LayerParameter], weights: dict[str, list[np.ndarray]]) -> Step:

@@ -10,7 +10,7 @@ _WEIGHTED = ("Convolution", "InnerProduct")
 
 
 class Unit(NamedTuple):
-    """A layer, or BatchNorm with its Scale."""
+    """A layer, or several that blobnet runs as one."""
 
     name: str  # of its first occurrence
     type: str
@@ -27,10 +27,13 @@ class Unit(NamedTuple):
 
 
 def units(param: pb.NetParameter) -> list[Unit]:
-    """The different layers of a train net, in order."""
+    """The different layers of a train net, in order, but for the Splits, of which a prototxt says nothing."""
     net = Net(param, pb.TRAIN, seed=1)
     found: dict[bytes, Unit] = {}
-    for group in nets.grouped(param):
+    for step in net.steps:
+        group = [net.layers[index].param for index in step]
+        if group[0].type in ("Input", "Split"):
+            continue
         unit = _unit(group, net)
         known = found.setdefault(_key(unit.param), unit)
         found[_key(unit.param)] = known._replace(count=known.count + 1)

@@ -228,6 +228,11 @@ class Net:
     # What there is
 
     @property
+    def steps(self) -> list[range]:
+        """The indices of the layers in the order that they run; neighbours that run as one are one step."""
+        return [indices for indices, _ in self._fusion.steps(0, len(self.layers) - 1)]
+
+    @property
     def layer_names(self) -> list[str]:
         return [layer.name for layer in self.layers]
 

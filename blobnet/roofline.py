@@ -1,4 +1,4 @@
-"""What a layer does, held against what the machine can do (Williams, Waterman and Patterson 2009, Roofline).
+"""What the layers of a net do, held against what the machine can do (Williams, Waterman and Patterson 2009, Roofline).
 
 A pass must make its multiplications, and must read and write each of its arrays once. Whichever of the two takes
 longer at the machine's limits is the least time that the plain algorithm can take; Winograd's needs fewer
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from blobnet.blob import Blob
 from blobnet.kernels.limits import Limits
-from blobnet.layers.base import Layer
+from blobnet.net import Net
 
 
 class Work(NamedTuple):
@@ -22,23 +22,37 @@ class Work(NamedTuple):
         return max(self.flops / limits.flops, self.bytes / limits.bytes)
 
 
-def forward(layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> Work:
-    """Reads the bottoms and the learned blobs, writes the tops; nothing is said of layers without bottoms."""
+def forward(net: Net, step: range) -> Work:
+    """What a step (see ``Net.steps``) does: it reads its bottoms and the learned blobs, and writes its tops.
+
+    Nothing is said of layers without bottoms.
+    """
+    bottom, top = net.bottoms[step[0]], net.tops[step[-1]]
     if not bottom:
         return Work(0, 0)
-    return Work(layer.flops(bottom, top), _bytes(bottom) + _bytes(top) + _bytes(layer.blobs))
+    return Work(_flops(net, step), _bytes(bottom) + _bytes(top) + _bytes(_learned(net, step)))
 
 
-def backward(layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob], propagate_down: Sequence[bool]) -> Work:
-    """Reads the diffs of the tops, the bottoms and the learned blobs; writes diffs of bottoms, adds to learned ones'.
+def backward(net: Net, step: range) -> Work:
+    """It reads the diffs of the tops, the bottoms and the learned blobs; it makes the diffs of the last two.
 
     Each of the gradients, of the bottoms and of the learned blobs, takes the multiplications of a forward pass.
     """
-    propagated = [blob for blob, wanted in zip(bottom, propagate_down, strict=True) if wanted]
-    learned = [blob for blob, wanted in zip(layer.blobs, layer.param_propagate_down, strict=True) if wanted]
-    products = bool(propagated) + bool(learned)
-    moved = _bytes(top) + _bytes(bottom) + _bytes(propagated) + 2 * _bytes(learned)
-    return Work(products * layer.flops(bottom, top), moved + (_bytes(layer.blobs) if propagated else 0))
+    bottom, top = net.bottoms[step[0]], net.tops[step[-1]]
+    propagated = [blob for blob, wanted in zip(bottom, net.bottom_need_backward[step[0]], strict=True) if wanted]
+    wanted = [wanted for index in step for wanted in net.layers[index].param_propagate_down]
+    learning = [blob for blob, learns in zip(_learned(net, step), wanted, strict=True) if learns]
+    products = bool(propagated) + bool(learning)
+    moved = _bytes(top) + _bytes(bottom) + _bytes(propagated) + 2 * _bytes(learning)
+    return Work(products * _flops(net, step), moved + (_bytes(_learned(net, step)) if propagated else 0))
+
+
+def _flops(net: Net, step: range) -> int:
+    return sum(net.layers[index].flops(net.bottoms[index], net.tops[index]) for index in step)
+
+
+def _learned(net: Net, step: range) -> list[Blob]:
+    return [blob for index in step for blob in net.layers[index].blobs]
 
 
 def _bytes(blobs: Sequence[Blob]) -> int:

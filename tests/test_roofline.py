@@ -13,18 +13,16 @@ X, Y, W, B = 5 * 3, 5 * 4, 4 * 3, 4
 
 
 @pytest.fixture
-def layer():
-    net = testing.net_from_text(NET)
-    return net.layers[1], net.bottoms[1], net.tops[1]
+def net():
+    return testing.net_from_text(NET)
 
 
-def test_forward(layer):
-    assert roofline.forward(*layer) == (2 * 5 * 3 * 4, 4 * (X + Y + W + B))
+def test_forward(net):
+    assert roofline.forward(net, range(1, 2)) == (2 * 5 * 3 * 4, 4 * (X + Y + W + B))
 
 
-def test_sources_are_not_judged():
-    net = testing.net_from_text(NET)
-    assert roofline.forward(net.layers[0], net.bottoms[0], net.tops[0]) == (0, 0)
+def test_sources_are_not_judged(net):
+    assert roofline.forward(net, range(1)) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -35,10 +33,21 @@ def test_sources_are_not_judged():
         (False, True, 1, X + Y + 2 * (W + B)),
     ],
 )
-def test_backward(layer, propagate, learn, products, numbers):
-    layer[0].param_propagate_down[:] = [learn, learn]
-    work = roofline.backward(*layer, [propagate])
-    assert work == (products * 2 * 5 * 3 * 4, 4 * numbers)
+def test_backward(net, propagate, learn, products, numbers):
+    net.layers[1].param_propagate_down[:] = [learn, learn]
+    net.bottom_need_backward[1] = [propagate]
+    assert roofline.backward(net, range(1, 2)) == (products * 2 * 5 * 3 * 4, 4 * numbers)
+
+
+def test_what_lies_within_a_step_does_not_move(net):
+    net = testing.net_from_text(
+        NET
+        + """layer { name: "bn" type: "BatchNorm" bottom: "y" top: "z" }
+        layer { name: "scale" type: "Scale" bottom: "z" top: "z" scale_param { bias_term: true } }
+        layer { name: "relu" type: "ReLU" bottom: "z" top: "z" }"""
+    )
+    assert net.steps == [range(1), range(1, 2), range(2, 5)]
+    assert roofline.forward(net, net.steps[-1]) == (0, 4 * (2 * Y + (4 + 4 + 1) + (4 + 4)))
 
 
 def test_the_slower_of_the_two_limits_counts():

@@ -2,7 +2,7 @@
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from blobnet.cli import flags
 
 if TYPE_CHECKING:
     from blobnet.kernels.limits import Limits
+    from blobnet.layers.base import Layer
     from blobnet.net import Net
     from blobnet.roofline import Work
 
@@ -37,10 +38,10 @@ def run(args: argparse.Namespace) -> None:
             report = net.copy_trained_layers_from(args.weights)
             if args.strict:
                 report.require_complete()
-        rows = _measure(net, args.iterations)
+        steps = _measure(net, args.iterations)
         machine = limits.measured()
     print(f"Average time per layer over {args.iterations} iterations, in milliseconds:")
-    _print_table([*(row.cells(machine) for row in rows), _sum(rows, machine)])
+    _print_table([*(row for step in steps for row in step.rows(machine)), _total(steps, machine)])
     print(_LEGEND.format(flops=machine.flops / 1e9, bytes=machine.bytes / 1e9))
 
 
@@ -49,70 +50,73 @@ _TEXTS = ("layer", "type", "path")
 _LEGEND = """
 GFLOP/s and GB/s: the multiplications and additions with weights, and each array moved once, over both passes.
 limit %: the time that these take at this machine's limits ({flops:.0f} GFLOP/s, {bytes:.0f} GB/s), over the time taken.
-path: the families of kernels that ran, the one that took longest first."""
+path: the families of kernels that ran, the one that took longest first; (with x): runs as one with layer x."""
 
 
 @dataclass
-class _Row:
-    """A layer, and what its passes have taken in all."""
+class _Step:
+    """Layers that run as one, and what their passes take."""
 
-    name: str
-    type: str
+    layers: Sequence["Layer"]
+    work: list["Work"]
     forward: float = 0.0  # seconds a pass
     backward: float = 0.0
-    work: list["Work"] = field(default_factory=list)
     kernels: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # seconds by family
 
     def observe(self, kernel: Callable, seconds: float) -> None:
         self.kernels[kernel.__module__.rpartition(".")[2]] += seconds
 
-    def cells(self, machine: "Limits") -> list[str]:
-        seconds = self.forward + self.backward
-        flops = sum(work.flops for work in self.work) / seconds
-        bytes_ = sum(work.bytes for work in self.work) / seconds
-        limit = sum(work.seconds(machine) for work in self.work) / seconds
+    def rows(self, machine: "Limits") -> list[list[str]]:
+        """The first layer has the figures of all."""
+        first, *others = self.layers
         path = " ".join(sorted(self.kernels, key=lambda family: -self.kernels[family]))
-        rates = (f"{flops / 1e9:.1f}" if flops else "", f"{bytes_ / 1e9:.1f}", f"{100 * limit:.0f}")
-        return [self.name, self.type, f"{1000 * self.forward:.3f}", f"{1000 * self.backward:.3f}", *rates, path]
+        figures = _figures(self.forward, self.backward, self.work, machine)
+        blank = [""] * len(figures)
+        return [
+            [first.name, first.type, *figures, path],
+            *([other.name, other.type, *blank, f"(with {first.name})"] for other in others),
+        ]
 
 
-def _measure(net: "Net", iterations: int) -> list[_Row]:
-    """A row a layer; a first pass, which compiles and makes the diffs, is not counted."""
+def _figures(forward: float, backward: float, work: list["Work"], machine: "Limits") -> list[str]:
+    seconds = forward + backward
+    flops = sum(part.flops for part in work) / seconds
+    bytes_ = sum(part.bytes for part in work) / seconds
+    limit = sum(part.seconds(machine) for part in work) / seconds
+    times = f"{1000 * forward:.3f}", f"{1000 * backward:.3f}"
+    return [*times, f"{flops / 1e9:.1f}" if flops else "", f"{bytes_ / 1e9:.1f}", f"{100 * limit:.0f}"]
+
+
+def _measure(net: "Net", iterations: int) -> list[_Step]:
+    """The steps of the net; a first pass, which compiles and makes the diffs, is not counted."""
     from blobnet import roofline
     from blobnet.kernels import parallel
 
-    rows = [_Row(layer.name, layer.type) for layer in net.layers]
-    indices = range(len(rows))
-    net.forward_from_to(0, len(rows) - 1)
-    net.backward_from_to(len(rows) - 1, 0)
+    net.forward_backward()
+    steps = {}
+    for indices in net.steps:
+        work = [roofline.forward(net, indices)]
+        work += [roofline.backward(net, indices)] if net.layer_need_backward[indices[-1]] else []
+        steps[indices] = _Step(net.layers[indices.start : indices.stop], work)
     for _ in range(iterations):
-        for index in indices:
-            with parallel.observed(rows[index].observe):
-                rows[index].forward += _seconds(net.forward_from_to, index) / iterations
-        for index in reversed(indices):
-            with parallel.observed(rows[index].observe):
-                rows[index].backward += _seconds(net.backward_from_to, index) / iterations
-    for index, (row, layer) in enumerate(zip(rows, net.layers, strict=True)):
-        bottom, top = net.bottoms[index], net.tops[index]
-        row.work.append(roofline.forward(layer, bottom, top))
-        if net.layer_need_backward[index]:
-            row.work.append(roofline.backward(layer, bottom, top, net.bottom_need_backward[index]))
-    return rows
+        for indices, step in steps.items():
+            with parallel.observed(step.observe):
+                step.forward += _seconds(net.forward_from_to, indices[0], indices[-1]) / iterations
+        for indices, step in reversed(steps.items()):
+            with parallel.observed(step.observe):
+                step.backward += _seconds(net.backward_from_to, indices[-1], indices[0]) / iterations
+    return list(steps.values())
 
 
-def _seconds(run_layers: Callable[[int, int], object], index: int) -> float:
+def _seconds(run_layers: Callable[[int, int], object], first: int, last: int) -> float:
     start = perf_counter()
-    run_layers(index, index)
+    run_layers(first, last)
     return perf_counter() - start
 
 
-def _sum(rows: list[_Row], machine: "Limits") -> list[str]:
-    total = _Row("Average pass", "")
-    for row in rows:
-        total.forward += row.forward
-        total.backward += row.backward
-        total.work += row.work
-    return total.cells(machine)
+def _total(steps: list[_Step], machine: "Limits") -> list[str]:
+    times = sum(step.forward for step in steps), sum(step.backward for step in steps)
+    return ["Average pass", "", *_figures(*times, [part for step in steps for part in step.work], machine), ""]
 
 
 def _print_table(rows: list[list[str]]) -> None:

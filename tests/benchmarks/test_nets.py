@@ -51,13 +51,13 @@ def test_units_of_lenet():
     assert found[2].tasks == ["forward", "to data", "to weights"]
 
 
-def test_equal_layers_are_one_unit_and_batchnorm_takes_its_scale_along():
+def test_equal_layers_are_one_unit_and_so_are_layers_that_run_as_one():
     param = nets.training("resnet20", 4)
     found = units.units(param)
-    assert sum(unit.count for unit in found) == len(nets.grouped(param)) < len(param.layer)
+    assert sum(unit.count * len(unit.type.split("+")) for unit in found) == len(param.layer) - 2  # but for the inputs
     block = next(unit for unit in found if unit.name == "res2a_branch2a")
     assert (block.type, block.shapes, block.count) == ("Convolution", "4x16x32x32", 6)
-    normalization = next(unit for unit in found if unit.type == "BatchNorm+Scale")
-    assert [layer.type for layer in normalization.param.layer] == ["Input", "BatchNorm", "Scale"]
+    line = next(unit for unit in found if unit.type == "BatchNorm+Scale+ReLU")
+    assert [layer.type for layer in line.param.layer] == ["Input", "BatchNorm", "Scale", "ReLU"]
     for unit in found:
-        Net(unit.param, pb.TRAIN)
+        assert len(Net(unit.param, pb.TRAIN).steps) == len(unit.param.layer) - len(unit.type.split("+")) + 1

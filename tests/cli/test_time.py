@@ -3,7 +3,7 @@
 import re
 import sys
 
-from blobnet import cli, roofline
+from blobnet import cli, roofline, testing
 from blobnet.cli import time
 from blobnet.kernels import gemm, limits, update
 
@@ -21,17 +21,36 @@ def test_table_has_a_row_for_each_layer(run_folder, capsys):
         ["Average", "pass"],
     ]
     assert all(re.search(r" \d+\.\d{3} +\d+\.\d{3} ", row) for row in rows)
-    assert rows[1].split()[-1] == "product"
+    assert rows[1].split()[-1] in ("gemm", "product")
     assert [line.partition(":")[0] for line in legend.splitlines()] == ["GFLOP/s and GB/s", "limit %", "path"]
 
 
-def test_rates_follow_from_work_and_time():
+def test_figures_follow_from_work_and_time():
     machine = limits.Limits(flops=4e9, bytes=1e9)
-    row = time._Row("ip", "InnerProduct", forward=0.002, backward=0.006)
-    row.work += [roofline.Work(flops=4_000_000, bytes=2_000_000), roofline.Work(flops=8_000_000, bytes=500_000)]
-    row.observe(gemm.gemm, 1.0)
-    row.observe(update.sgd, 2.0)
-    assert row.cells(machine) == ["ip", "InnerProduct", "2.000", "6.000", "1.5", "0.3", "50", "update gemm"]
+    work = [roofline.Work(flops=4_000_000, bytes=2_000_000), roofline.Work(flops=8_000_000, bytes=500_000)]
+    net = testing.net_from_text(
+        """layer { name: "ip" type: "Input" top: "x" }
+        layer { name: "relu" type: "ReLU" bottom: "x" top: "x" }"""
+    )
+    step = time._Step(net.layers, work, forward=0.002, backward=0.006)
+    step.observe(gemm.gemm, 1.0)
+    step.observe(update.sgd, 2.0)
+    assert step.rows(machine) == [
+        ["ip", "Input", "2.000", "6.000", "1.5", "0.3", "50", "update gemm"],
+        ["relu", "ReLU", "", "", "", "", "", "(with ip)"],
+    ]
+
+
+def test_layers_that_run_as_one_have_one_time(run_folder, capsys):
+    (run_folder / "fused.prototxt").write_text(
+        """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } } }
+        layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" }
+        layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }"""
+    )
+    assert cli.main(["time", "-model=fused.prototxt", "-iterations=1"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["relu", "ReLU", "(with", "bn)"] in rows
+    assert next(row for row in rows if row[:1] == ["bn"])[-1] == "normalization"
 
 
 def test_phase_and_state(run_folder, capsys):
