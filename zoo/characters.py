@@ -1,6 +1,7 @@
 """Text for the character nets of the zoo: rows of indices to train on, and samples of what they have learnt.
 
     python -m blobnet.zoo.characters prepare TEXT FOLDER
+    python -m blobnet.zoo.characters score char_lstm
     python -m blobnet.zoo.characters sample char_lstm [--length 500] [--temperature 1] [--start "ROMEO:"]
 
 ``prepare`` writes train.h5 and test.h5 with the lists of HDF5Data layers and symbols.txt. Row t of a file holds
@@ -10,6 +11,7 @@ batches of rows carry the state of the net over.
 
 import argparse
 import gzip
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +69,13 @@ def prepare(text: str, folder: Path, held_out: int = HELD_OUT) -> None:
     (folder / "symbols.txt").write_text(symbols, encoding="utf-8", newline="")
 
 
+def loss(net: Net) -> float:
+    """Nats for each character held out, by a train_val net in its TEST phase; exp of it is the perplexity."""
+    steps, streams = net.blobs["label"].shape
+    batches = HELD_OUT // (steps * streams)
+    return sum(float(net.forward()["loss"]) for _ in range(batches)) / batches
+
+
 def sample(net: Net, symbols: str, *, start: str = "\n", temperature: float = 1.0, seed: int = 0) -> Iterator[str]:
     """The characters that a deploy net writes after ``start``, without end.
 
@@ -101,9 +110,11 @@ def main(argv: list[str]) -> None:
     preparing = commands.add_parser("prepare", help="make training and test files of a text")
     preparing.add_argument("text", type=Path)
     preparing.add_argument("folder", type=Path)
+    scoring = commands.add_parser("score", help="loss and perplexity on the characters held out")
     sampling = commands.add_parser("sample", help="write text by a trained net")
-    sampling.add_argument("model", choices=["char_lstm", "char_rnn"])
-    sampling.add_argument("--weights", help="a caffemodel (default: the zoo's)")
+    for command in (scoring, sampling):
+        command.add_argument("model", choices=["char_lstm", "char_rnn"])
+        command.add_argument("--weights", help="a caffemodel (default: the zoo's)")
     sampling.add_argument("--symbols", type=Path, help="symbols.txt of the text it learnt (default: Shakespeare's)")
     sampling.add_argument("--length", type=int, default=500, help="characters (default: 500)")
     sampling.add_argument("--temperature", type=float, default=1.0)
@@ -114,7 +125,12 @@ def main(argv: list[str]) -> None:
         prepare(args.text.read_text(encoding="utf-8"), args.folder)
         return
     folder = zoo.folder(args.model)
-    net = Net(folder / "deploy.prototxt", pb.TEST, weights=args.weights or folder / f"{args.model}.caffemodel")
+    prototxt = folder / ("train_val.prototxt" if args.command == "score" else "deploy.prototxt")
+    net = Net(prototxt, pb.TEST, weights=args.weights or folder / f"{args.model}.caffemodel")
+    if args.command == "score":
+        found = loss(net)
+        print(f"{found:.4f} nats for a character, perplexity {math.exp(found):.3f}")
+        return
     symbols = args.symbols.read_text(encoding="utf-8") if args.symbols else symbols_of(shakespeare())
     written = sample(net, symbols, start=args.start, temperature=args.temperature, seed=args.seed)
     print(args.start + "".join(next(written) for _ in range(args.length)))

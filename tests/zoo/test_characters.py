@@ -106,6 +106,23 @@ def test_sampler_carries_the_state_over():
     assert not np.array_equal(characters._step(net, 5), once)
 
 
+def test_commands(parrot, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BLOBNET_CACHE_DIR", str(tmp_path))
+    net, symbols = parrot
+    for blob in net.params["scores"]:
+        blob.data[...] = 0  # every symbol is as likely as any other: log 65 nats
+    weights = tmp_path / "flat.caffemodel"
+    weights.write_bytes(net.to_proto().SerializeToString())
+    characters.main(["score", "char_rnn", "--weights", str(weights)])
+    assert capsys.readouterr().out == f"{np.log(65):.4f} nats for a character, perplexity 65.000\n"
+    characters.main(["sample", "char_rnn", "--weights", str(weights), "--length", "20", "--start", "A"])
+    written = capsys.readouterr().out
+    assert len(written) == 22 and written.startswith("A") and set(written) <= set(symbols)
+    (tmp_path / "text.txt").write_text(characters.shakespeare()[:300_000])
+    characters.main(["prepare", str(tmp_path / "text.txt"), str(tmp_path / "rows")])
+    assert (tmp_path / "rows" / "train.txt").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [({"start": "é"}, "start must be"), ({"start": ""}, "start must"), ({"temperature": 0}, "positive")],

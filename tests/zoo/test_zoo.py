@@ -1,5 +1,7 @@
 """The models of the zoo: found, loaded, and as good as they claim."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,10 @@ def test_readme_states_parameters_and_multiply_adds(model):
     assert f"{found.parameters:,}" in readme
     assert f"{found.multiply_adds:,}" in readme
     assert f"blobnet train --solver zoo/{model}/solver.prototxt" in readme
+    table = (blobnet.zoo.folder(model).parent / "README.md").read_text(encoding="utf-8")
+    assert re.search(
+        rf"\| \[{model}\]\({model}/README.md\) \| .* \| {found.parameters:,} \| {found.multiply_adds:,} \|", table
+    )
 
 
 def test_loading_says_whether_weights_are_trained_or_filled(caplog):
