@@ -13,7 +13,10 @@ _EFFECTS = ("stop", "snapshot", "none")
 def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("solver", needed=True, metavar="FILE", help="the solver prototxt")
     parser.add_flag("snapshot", metavar="FILE", help="the .solverstate to resume from")
-    parser.add_flag("weights", metavar="FILE,...", help="the caffemodels to finetune from; not with --snapshot")
+    help_text = "the .solverstate to resume from; auto: the newest whole one of snapshot_prefix, if there is one"
+    parser.add_flag("resume", metavar="FILE|auto", help=help_text)
+    help_text = "the caffemodels to finetune from; with --resume FILE: instead of the snapshot's weights"
+    parser.add_flag("weights", metavar="FILE,...", help=help_text)
     flags.add_strict(parser)
     flags.add_state(parser)
     parser.add_flag("sigint_effect", choices=_EFFECTS, default="stop", help="what Ctrl-C does (default: stop)")
@@ -34,6 +37,10 @@ def run(args: argparse.Namespace) -> None:
 
     if args.snapshot and args.weights:
         raise BlobnetError("--snapshot resumes a training, --weights starts one: give one of them, not both")
+    if args.snapshot and args.resume:
+        raise BlobnetError("--snapshot and --resume both resume a training: give one of them, not both")
+    restarts = args.resume == "auto"
+    state = None if restarts else args.resume or args.snapshot
     with ExitStack() as stack:
         as_caffe = args.log_format == "caffe"
         stack.enter_context(log.shown(as_caffe))
@@ -42,9 +49,9 @@ def run(args: argparse.Namespace) -> None:
         if args.level is not None:
             param.train_state.level = args.level
         param.train_state.stage.extend(args.stage)
-        if args.snapshot or args.weights:
+        if state or args.weights:
             del param.weights[:]
-        if args.weights:
+        if args.weights and not state:
             param.weights.append(args.weights)
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
         flags.import_modules(args)
@@ -55,4 +62,8 @@ def run(args: argparse.Namespace) -> None:
         solver.callbacks += [handler, events.EventLog(), metrics.of(solver, args.tensorboard)]
         live = sys.stderr.isatty() and not as_caffe
         solver.callbacks.append(progress.LiveLine(sys.stderr) if live else events.DisplayLog())
-        solver.solve(args.snapshot)
+        if restarts:
+            state = solver.newest_snapshot()
+        if state:
+            solver.restore(state, None if restarts else args.weights)
+        solver.solve()
