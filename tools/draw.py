@@ -1,9 +1,9 @@
-"""The graph of a net as SVG, without any system program, or as dot.
+"""The graph of a net as SVG or PNG, without any system program, or as dot.
 
 A box is a layer with the layers that work in place on its output; an arrow is a blob.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -15,8 +15,8 @@ from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.tools import layout
 
-_GAP = layout.Size(24, 36)
-_MARGIN, _LINE, _CHARACTER, _PADDING = 12, 16, 7.3, 10
+MARGIN, LINE, PADDING = 12, 16, 10
+_GAP, _CHARACTER = layout.Size(24, 36), 7.3
 
 _WEIGHTED = {"Convolution", "Deconvolution", "InnerProduct", "Embed", "LSTM", "RNN"}
 _COLORS = {
@@ -59,14 +59,26 @@ class Graph(NamedTuple):
 
 
 def draw(net: str | Path, picture: str | Path, phase: int = pb.TEST) -> None:
-    """Draw a prototxt into a file whose name ends in .svg or .dot."""
-    writers = {".svg": to_svg, ".dot": to_dot}
+    """Draw a prototxt into a file whose name ends in .svg, .png or .dot."""
+    save(graph(text.read(net, pb.NetParameter()), phase), picture)
+
+
+def save(net: Graph, picture: str | Path) -> None:
+    """Write a graph as the picture that the name's ending says: .svg, .png or .dot."""
+    from blobnet.tools import raster
+
+    writers: dict[str, Callable[[Graph], bytes]] = {
+        ".svg": lambda net: to_svg(net).encode(),
+        ".png": raster.to_png,
+        ".dot": lambda net: to_dot(net).encode(),
+    }
     suffix = Path(picture).suffix
     if suffix not in writers:
-        raise BlobnetError(f"the name of a picture ends in .svg or .dot; got {Path(picture).name}", file=str(picture))
-    drawn = writers[suffix](graph(text.read(net, pb.NetParameter()), phase))
+        name = Path(picture).name
+        raise BlobnetError(f"the name of a picture ends in .svg, .png or .dot; got {name}", file=str(picture))
+    drawn = writers[suffix](net)
     with atomic_write(picture) as temporary:
-        Path(temporary).write_text(drawn, encoding="utf-8")
+        Path(temporary).write_bytes(drawn)
 
 
 def graph(net: pb.NetParameter, phase: int = pb.TEST) -> Graph:
@@ -99,22 +111,15 @@ def to_dot(net: Graph) -> str:
 
 def to_svg(net: Graph) -> str:
     """The graph as a picture; resting on an arrow shows the name of its blob."""
-    sizes = [_size(box) for box in net.boxes]
-    places = layout.layered(sizes, [(arrow.start, arrow.stop) for arrow in net.arrows], _GAP)
-    width, height = (round(extent + 2 * _MARGIN) for extent in places.size)
+    sizes, places = placed(net)
+    width, height = (round(extent + 2 * MARGIN) for extent in places.size)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="{-_MARGIN} {-_MARGIN} {width} {height}" font-family="Helvetica, Arial, sans-serif" font-size="12">',
+        f'viewBox="{-MARGIN} {-MARGIN} {width} {height}" font-family="Helvetica, Arial, sans-serif" font-size="12">',
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0L8 4L0 8z"/></marker></defs>',
     ]
-    for arrow, bends in zip(net.arrows, places.bends, strict=True):
-        start, stop = places.centres[arrow.start], places.centres[arrow.stop]
-        points = [
-            start._replace(y=start.y + sizes[arrow.start].height / 2),
-            *bends,
-            stop._replace(y=stop.y - sizes[arrow.stop].height / 2),
-        ]
+    for arrow, points in zip(net.arrows, arrow_points(net, sizes, places), strict=True):
         lines.append(
             f'<path d="{_curve(points)}" fill="none" stroke="#555" marker-end="url(#tip)">'
             f"<title>{escape(arrow.blob)}</title></path>"
@@ -126,15 +131,32 @@ def to_svg(net: Graph) -> str:
             f'fill="{box.color}" stroke="#555"/>'
         )
         for number, line in enumerate(box.lines, start=1):
-            y = top + _PADDING / 2 + number * _LINE - 4
+            y = top + PADDING / 2 + number * LINE - 4
             lines.append(f'<text x="{centre.x:.1f}" y="{y:.1f}" text-anchor="middle">{escape(line)}</text>')
     return "\n".join([*lines, "</svg>", ""])
 
 
+def placed(net: Graph) -> tuple[list[layout.Size], layout.Layout]:
+    """The sizes of the boxes, and where they stand."""
+    sizes = [_size(box) for box in net.boxes]
+    return sizes, layout.layered(sizes, [(arrow.start, arrow.stop) for arrow in net.arrows], _GAP)
+
+
+def arrow_points(net: Graph, sizes: Sequence[layout.Size], places: layout.Layout) -> Iterator[list[layout.Point]]:
+    """For each arrow the points it runs through, from the bottom of one box to the top of another."""
+    for arrow, bends in zip(net.arrows, places.bends, strict=True):
+        start, stop = places.centres[arrow.start], places.centres[arrow.stop]
+        yield [
+            start._replace(y=start.y + sizes[arrow.start].height / 2),
+            *bends,
+            stop._replace(y=stop.y - sizes[arrow.stop].height / 2),
+        ]
+
+
 def _size(box: Box) -> layout.Size:
     return layout.Size(
-        max(map(len, box.lines)) * _CHARACTER + 2 * _PADDING,
-        len(box.lines) * _LINE + _PADDING,
+        max(map(len, box.lines)) * _CHARACTER + 2 * PADDING,
+        len(box.lines) * LINE + PADDING,
     )
 
 

@@ -1,4 +1,4 @@
-"""Draw the graph of a net, as SVG or dot."""
+"""Draw the graph of a net, as SVG, PNG or dot."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from blobnet.cli import flags
 
 def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("net", metavar="NET", help="the net's prototxt")
-    parser.add_argument("picture", metavar="PICTURE", help="the file to write: NAME.svg or NAME.dot")
+    parser.add_argument("picture", metavar="PICTURE", help="the file to write: NAME.svg, NAME.png or NAME.dot")
     parser.add_flag("phase", choices=["TRAIN", "TEST"], default="TEST", help="phase of the net (default: TEST)")
 
 

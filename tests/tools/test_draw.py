@@ -87,8 +87,8 @@ def test_command_writes_both_kinds(tmp_path):
 
 def test_other_pictures_and_broken_nets_are_refused(tmp_path, capsys):
     net = str(zoo.folder("lenet") / "train_val.prototxt")
-    assert cli.main(["draw", net, str(tmp_path / "net.png")]) == 1
-    assert "ends in .svg or .dot; got net.png" in capsys.readouterr().err
+    assert cli.main(["draw", net, str(tmp_path / "net.pdf")]) == 1
+    assert "ends in .svg, .png or .dot; got net.pdf" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(BlobnetError, match='bottom "x" is made by no earlier layer'):
         graph('layer { name: "l" type: "ReLU" bottom: "x" top: "y" }')
