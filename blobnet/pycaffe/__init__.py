@@ -1,10 +1,11 @@
 """The drop-in for ``import caffe``: pycaffe's names over blobnet.
 
-    import blobnet.pycaffe as caffe        # in one program
-    blobnet.pycaffe.install()              # once; then ``import caffe`` anywhere in the process
-    blobnet python script.py arguments     # runs a script as it is
+import blobnet.pycaffe as caffe        # in one program
+blobnet.pycaffe.install()              # once; then ``import caffe`` anywhere in the process
+blobnet python script.py arguments     # runs a script as it is
 """
 
+from blobnet.proto.blobnet_pb2 import TEST, TRAIN
 from blobnet.pycaffe import coord_map, draw, io, proto
 from blobnet.pycaffe._caffe import (
     NCCL,
@@ -29,7 +30,6 @@ from blobnet.pycaffe.classifier import Classifier
 from blobnet.pycaffe.detector import Detector
 from blobnet.pycaffe.installing import install
 from blobnet.pycaffe.net_spec import NetSpec, layers, params, to_proto
-from blobnet.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from blobnet.pycaffe.pycaffe import Net
 from blobnet.pycaffe.solvers import (
     AdaDeltaSolver,

@@ -43,7 +43,7 @@ class Classifier(Net):
             crops = resized[:, top : top + height, left : left + width]
         name = self.inputs[0]
         batch = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
-        predictions = self.forward_all(**{name: batch})[self.outputs[0]]
+        predictions = self.forward_all(None, **{name: batch})[self.outputs[0]]
         return predictions.reshape(len(inputs), 10, -1).mean(axis=1) if oversample else predictions
 
 

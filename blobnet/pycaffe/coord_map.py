@@ -105,6 +105,7 @@ def _maps_of_ancestors(top: Top) -> dict[Top, CoordMap]:
 def crop(top_from: Top, top_to: Top) -> Top:
     """The Crop layer that cuts ``top_from`` to the positions of ``top_to``."""
     axis, scale, shift = coord_map_from_to(top_from, top_to)
+    first = 2 if axis is None else axis + 1
     shift = np.atleast_1d(shift)
     if np.any(scale != 1):
         raise AssertionError(f"the tops have different scales, so that none can be cropped to the other: a = {scale}")
@@ -112,4 +113,4 @@ def crop(top_from: Top, top_to: Top) -> Top:
         raise AssertionError(f"the top to crop begins inside the other, so that the offset is negative: b = {shift}")
     if np.any(np.round(shift) != shift):
         raise AssertionError(f"the offset is no whole number: b = {shift}")
-    return L.Crop(top_from, top_to, crop_param=dict(axis=axis + 1, offset=[int(-value) for value in shift]))
+    return L.Crop(top_from, top_to, crop_param={"axis": first, "offset": [int(-value) for value in shift]})

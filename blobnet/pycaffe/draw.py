@@ -1,3 +1,139 @@
-"""caffe.draw: pictures of nets. The labels and colours of pycaffe's graph."""
+"""caffe.draw: pictures of nets, drawn by ``blobnet.tools.draw``; with pydot installed, pycaffe's own graph."""
 
+import importlib
+from pathlib import Path
+from typing import Any
+
+from blobnet.errors import BlobnetError
+from blobnet.io.files import atomic_write
+from blobnet.passes import phases, upgrade
 from blobnet.proto import blobnet_pb2 as pb
+from blobnet.tools import draw, raster
+
+LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
+NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
+BLOB_STYLE = {"shape": "octagon", "fillcolor": "#E0E0E0", "style": "filled"}
+
+_COLORS = {"Convolution": "#FF5050", "Deconvolution": "#FF5050", "Pooling": "#FF9900", "InnerProduct": "#CC33FF"}
+
+
+def draw_net(
+    caffe_net: pb.NetParameter, rankdir: str, ext: str = "png", phase: int | None = None, display_lrm: bool = False
+) -> bytes:
+    """The picture of a net as the bytes of a file.
+
+    rankdir      accepted for pydot's formats; png, svg and dot always flow downwards
+    ext          png, svg or dot; any other format of Graphviz takes pydot
+    phase        draw the layers of TRAIN or of TEST only
+    display_lrm  show the lr_mult of each layer (pydot's formats)
+    """
+    if ext not in ("png", "svg", "dot"):
+        return get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm).create(format=ext)
+    graph = _graph(caffe_net, phase)
+    return raster.to_png(graph) if ext == "png" else (draw.to_svg if ext == "svg" else draw.to_dot)(graph).encode()
+
+
+def draw_net_to_file(
+    caffe_net: pb.NetParameter,
+    filename: str,
+    rankdir: str = "LR",
+    phase: int | None = None,
+    display_lrm: bool = False,
+) -> None:
+    """Write the picture of a net into a file, in the format of its extension."""
+    picture = draw_net(caffe_net, rankdir, Path(filename).suffix[1:], phase, display_lrm)
+    with atomic_write(filename) as temporary:
+        Path(temporary).write_bytes(picture)
+
+
+def get_pydot_graph(
+    caffe_net: pb.NetParameter,
+    rankdir: str,
+    label_edges: bool = True,
+    phase: int | None = None,
+    display_lrm: bool = False,
+) -> Any:
+    """The graph of layers and blobs as a ``pydot.Dot``; takes pydot, and to make pictures of it also Graphviz."""
+    try:
+        pydot = importlib.import_module("pydot")
+    except ImportError as error:
+        raise BlobnetError("pydot is not installed; draw_net draws png, svg and dot without it") from error
+    graph = pydot.Dot(caffe_net.name or "Net", graph_type="digraph", rankdir=rankdir)
+    for layer in _of_phase(caffe_net, phase).layer:
+        in_place = len(layer.top) == 1 and list(layer.top) == list(layer.bottom)
+        style = NEURON_LAYER_STYLE if in_place else _style(layer.type)
+        label = get_layer_label(layer, rankdir, display_lrm)
+        node = pydot.Node(f"{layer.name}_{layer.type}", label=f'"{label}"', **style)
+        graph.add_node(node)
+        for blob in dict.fromkeys([*layer.bottom, *layer.top]):
+            graph.add_node(pydot.Node(f"{blob}_blob", label=blob, **BLOB_STYLE))
+        for blob in layer.bottom:
+            graph.add_edge(pydot.Edge(f"{blob}_blob", node, label='""'))
+        for blob in layer.top:
+            graph.add_edge(pydot.Edge(node, f"{blob}_blob", label=get_edge_label(layer) if label_edges else '""'))
+    return graph
+
+
+def get_layer_label(layer: pb.LayerParameter, rankdir: str, display_lrm: bool = False) -> str:
+    """Name, type, window and, if wanted, learning rates of a layer, on one line where the graph flows downwards."""
+    parts = [layer.name, f"({layer.type})"]
+    if layer.type in ("Convolution", "Deconvolution"):
+        window = layer.convolution_param
+        for what, values, default in (
+            ("kernel size", window.kernel_size, 1),
+            ("stride", window.stride, 1),
+            ("pad", window.pad, 0),
+        ):
+            parts.append(f"{what}: {values[0] if values else default}")
+    elif layer.type == "Pooling":
+        pooling = layer.pooling_param
+        parts[1] = f"({get_pooling_types_dict()[pooling.pool]} {layer.type})"
+        parts += [f"kernel size: {pooling.kernel_size}", f"stride: {pooling.stride}", f"pad: {pooling.pad}"]
+    if display_lrm and layer.type in ("Convolution", "Deconvolution", "InnerProduct"):
+        parts.append(f"lr mult: {get_layer_lr_mult(layer)}")
+    return (" " if rankdir in ("TB", "BT") else r"\n").join(parts)
+
+
+def get_layer_lr_mult(layer: pb.LayerParameter) -> float:
+    """The lr_mult of the layer's weights (default 1)."""
+    return layer.param[0].lr_mult if layer.param else 1.0
+
+
+def get_edge_label(layer: pb.LayerParameter) -> str:
+    """What an arrow out of the layer says: the batch size of data, the number of outputs of weights."""
+    if layer.type == "Data":
+        return f"Batch {layer.data_param.batch_size}"
+    if layer.type in ("Convolution", "Deconvolution"):
+        return str(layer.convolution_param.num_output)
+    if layer.type == "InnerProduct":
+        return str(layer.inner_product_param.num_output)
+    return '""'
+
+
+def get_pooling_types_dict() -> dict[int, str]:
+    """{value: name} of the pooling methods."""
+    return {value: name for name, value in pb.PoolingParameter.PoolMethod.items()}
+
+
+def choose_color_by_layertype(layertype: str) -> str:
+    return _COLORS.get(layertype, LAYER_STYLE_DEFAULT["fillcolor"])
+
+
+def _style(layer_type: str) -> dict[str, str]:
+    return {**LAYER_STYLE_DEFAULT, "fillcolor": choose_color_by_layertype(layer_type)}
+
+
+def _graph(net: pb.NetParameter, phase: int | None) -> draw.Graph:
+    return draw.graph(_of_phase(net, phase), pb.TEST if phase is None else phase)
+
+
+def _of_phase(net: pb.NetParameter, phase: int | None) -> pb.NetParameter:
+    """The layers of a phase, or all: ``phase`` None leaves out the rules about phases."""
+    upgraded = upgrade.upgrade_net(net)
+    if phase is not None:
+        return phases.filter_net(upgraded, pb.NetState(phase=phase))
+    unruled = pb.NetParameter()
+    unruled.CopyFrom(upgraded)
+    for layer in unruled.layer:
+        del layer.include[:], layer.exclude[:]
+    return unruled

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from blobnet.errors import BlobnetError, did_you_mean
+from blobnet.proto import blobnet_pb2 as caffe_pb2
 from blobnet.pycaffe import resampling
-from blobnet.pycaffe.proto import caffe_pb2
+from blobnet.pycaffe.resampling import Extents
 from blobnet.pycaffe.resampling import resize as resize
 
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of red, green and blue (ITU-R BT.709, as scikit-image rounds it)
@@ -29,7 +30,7 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
     return (pixels if color else pixels @ _LUMINANCE[:, np.newaxis]).astype(np.float32)
 
 
-def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+def resize_image(im: np.ndarray, new_dims: Extents, interp_order: int = 1) -> np.ndarray:
     """An image [H, W, C] in the size ``new_dims`` = (height, width), float32; ``interp_order`` 0 or 1.
 
     Images of 1 or 3 channels are resized as scikit-image does, with smoothing where they shrink and black beyond
@@ -44,7 +45,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     return (resize(scaled, new_dims, interp_order, "constant") * (high - low) + low).astype(np.float32)
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Extents) -> np.ndarray:
     """Ten crops of each image: the four corners and the centre, then the mirror images of these five.
 
     images [H, W, C] of one size; crop_dims = (height, width). Returns float32 [10 * len(images), height, width, C].
@@ -122,7 +123,9 @@ class Transformer:
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
         """Order of the channels: (2, 1, 0) turns red, green, blue into blue, green, red."""
         if len(order) != self._shape(in_)[1]:
-            raise BlobnetError(f'the order must name each of the {self.inputs[in_][1]} channels of "{in_}"; got {order}')
+            raise BlobnetError(
+                f'the order must name each of the {self.inputs[in_][1]} channels of "{in_}"; got {order}'
+            )
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:

@@ -197,7 +197,7 @@ class _Parameter:
     def __getattr__(self, value: str) -> int:
         message = f"{self._name}Parameter"
         if not hasattr(pb, message):
-            raise AttributeError(f'there is no {message}{did_you_mean(message, pb.DESCRIPTOR.message_types_by_name)}')
+            raise AttributeError(f"there is no {message}{did_you_mean(message, pb.DESCRIPTOR.message_types_by_name)}")
         return getattr(getattr(pb, message), value)
 
 

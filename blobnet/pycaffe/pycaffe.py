@@ -35,7 +35,7 @@ class Net:
         weights: str | None = None,
     ):
         if isinstance(phase, str):
-            phase, weights, level = level, phase, 0
+            weights, phase, level = phase, level, 0
         with user_errors():
             net = blobnet.net.Net(
                 str(network_file),
@@ -175,7 +175,7 @@ class Net:
         Returns {blob name: array} of the net's outputs and of ``blobs``, for all items.
         """
         count = _item_count(inputs)
-        batches = [_copies(self.forward(blobs, **batch)) for batch in self._batch(inputs)]
+        batches = [_copies(self.forward(blobs, None, None, **batch)) for batch in self._batch(inputs)]
         return _joined(batches, count)
 
     def forward_backward_all(
@@ -191,8 +191,8 @@ class Net:
         diff_batches = list(self._batch({name: arrays[name] for name in self.outputs if name in arrays}))
         found, found_diffs = [], []
         for index in range(max(len(input_batches), len(diff_batches))):
-            found.append(_copies(self.forward(blobs, **_at(input_batches, index))))
-            found_diffs.append(_copies(self.backward(diffs, **_at(diff_batches, index))))
+            found.append(_copies(self.forward(blobs, None, None, **_at(input_batches, index))))
+            found_diffs.append(_copies(self.backward(diffs, None, None, **_at(diff_batches, index))))
         return _joined(found, items), _joined(found_diffs, items)
 
     def _batch(self, arrays: Mapping[str, np.ndarray]) -> Iterator[Arrays]:
@@ -213,17 +213,17 @@ class Net:
 
     _set_input_arrays = set_input_arrays
 
-    def before_forward(self, callback: Callable[[int], object]) -> None:
+    def before_forward(self, callback: Callable[[int], None]) -> None:
         """Call ``callback(layer index)`` before each layer's forward pass."""
         self._net.before_forward.append(lambda _, index: callback(index))
 
-    def after_forward(self, callback: Callable[[int], object]) -> None:
+    def after_forward(self, callback: Callable[[int], None]) -> None:
         self._net.after_forward.append(lambda _, index: callback(index))
 
-    def before_backward(self, callback: Callable[[int], object]) -> None:
+    def before_backward(self, callback: Callable[[int], None]) -> None:
         self._net.before_backward.append(lambda _, index: callback(index))
 
-    def after_backward(self, callback: Callable[[int], object]) -> None:
+    def after_backward(self, callback: Callable[[int], None]) -> None:
         self._net.after_backward.append(lambda _, index: callback(index))
 
     def reshape(self) -> None:

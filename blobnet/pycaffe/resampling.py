@@ -6,8 +6,10 @@ import numpy as np
 
 from blobnet.errors import BlobnetError
 
+Extents = Sequence[int] | np.ndarray  # height, width
 
-def resize(image: np.ndarray, output_shape: Sequence[int], order: int = 1, mode: str = "reflect") -> np.ndarray:
+
+def resize(image: np.ndarray, output_shape: Extents, order: int = 1, mode: str = "reflect") -> np.ndarray:
     """Resize the first two axes, as ``skimage.transform.resize`` does.
 
     order  0: the nearest pixel, 1: linear between neighbours
@@ -27,7 +29,7 @@ def resize(image: np.ndarray, output_shape: Sequence[int], order: int = 1, mode:
     return resized
 
 
-def zoom(image: np.ndarray, output_shape: Sequence[int], order: int = 1) -> np.ndarray:
+def zoom(image: np.ndarray, output_shape: Extents, order: int = 1) -> np.ndarray:
     """Resize the first two axes, as ``scipy.ndimage.zoom`` does: the centres of the corner pixels stay."""
     zoomed = image.astype(np.float64)
     for axis, target in enumerate(output_shape[:2]):

@@ -25,9 +25,7 @@ class Solver:
         param = _read(solver_file)
         param.type = self.type or param.type
         with user_errors():
-            solver = blobnet.solvers.create(
-                param, callbacks=[EventLog(), DisplayLog()], allowed_modules=[ANY_MODULE]
-            )
+            solver = blobnet.solvers.create(param, callbacks=[EventLog(), DisplayLog()], allowed_modules=[ANY_MODULE])
         self._solver = solver
 
     @cached_property

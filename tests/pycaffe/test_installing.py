@@ -1,0 +1,49 @@
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import blobnet.pycaffe
+from blobnet.errors import BlobnetError
+
+
+def test_every_way_of_importing(installed):
+    import caffe
+    import caffe.coord_map
+    import caffe.proto.caffe_pb2
+    from caffe import layers, params
+    from caffe.io import Transformer
+    from caffe.proto import caffe_pb2
+    from caffe.pycaffe import Net
+
+    assert caffe is blobnet.pycaffe
+    assert (layers, params) == (caffe.layers, caffe.params)
+    assert Transformer is caffe.io.Transformer
+    assert caffe_pb2 is caffe.proto.caffe_pb2
+    assert Net is caffe.Net
+    assert caffe.coord_map.crop
+    assert caffe._caffe.BlobVec
+    with pytest.raises(ModuleNotFoundError):
+        import caffe.model_libs  # noqa: F401
+
+
+def test_installing_again_changes_nothing(installed):
+    before = {name: module for name, module in sys.modules.items() if name.startswith("caffe")}
+    blobnet.pycaffe.install()
+    assert before == {name: module for name, module in sys.modules.items() if name.startswith("caffe")}
+
+
+def test_another_caffe_is_left_alone(monkeypatch):
+    other = types.ModuleType("caffe")
+    other.__file__ = "/opt/caffe/python/caffe/__init__.py"
+    monkeypatch.setitem(sys.modules, "caffe", other)
+    with pytest.raises(BlobnetError, match="another caffe is imported already, from /opt/caffe"):
+        blobnet.pycaffe.install()
+    assert sys.modules["caffe"] is other
+
+
+def test_importing_the_package_alone_installs_nothing():
+    code = "import blobnet.pycaffe, sys; sys.exit('caffe' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
