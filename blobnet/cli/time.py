@@ -79,12 +79,13 @@ class _Step:
 
 
 def _figures(forward: float, backward: float, work: list["Work"], machine: "Limits") -> list[str]:
+    """Milliseconds, rates and the part of the limit; rates only where there is work to speak of."""
     seconds = forward + backward
-    flops = sum(part.flops for part in work) / seconds
-    bytes_ = sum(part.bytes for part in work) / seconds
-    limit = sum(part.seconds(machine) for part in work) / seconds
-    times = f"{1000 * forward:.3f}", f"{1000 * backward:.3f}"
-    return [*times, f"{flops / 1e9:.1f}" if flops else "", f"{bytes_ / 1e9:.1f}", f"{100 * limit:.0f}"]
+    flops = sum(part.flops for part in work) / seconds / 1e9
+    moved = sum(part.bytes for part in work) / seconds / 1e9
+    limit = 100 * sum(part.seconds(machine) for part in work) / seconds
+    times = [f"{1000 * forward:.3f}", f"{1000 * backward:.3f}"]
+    return [*times, f"{flops:.1f}" if flops else "", *([f"{moved:.1f}", f"{limit:.0f}"] if moved else ["", ""])]
 
 
 def _measure(net: "Net", iterations: int) -> list[_Step]:
