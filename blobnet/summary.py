@@ -63,7 +63,8 @@ def summarize(
     batch   the first extent of all inputs; 1 when left out, except in recurrent nets, whose first axis is time
     inputs  shapes of tops whose data layers cannot tell: their sources are missing
     options as for Net
-    A Data, ImageData or WindowData layer whose source is missing is taken to give 3 channels of its crop_size.
+    A Data, ImageData or WindowData layer whose source is missing is taken to give 3 channels of its crop_size, or
+    of the size that it resizes to.
     """
     if not isinstance(param, pb.NetParameter):
         options.setdefault("folder", Path(param).parent)
@@ -74,6 +75,7 @@ def summarize(
     notes: list[str] = []
     folder = options.get("folder")
     context = Context(phase=phase, folder=Path(folder) if folder is not None else None)
+    _check_names(inputs or {}, param)
     for layer in param.layer:
         _give_shape(layer, inputs or {}, context, notes)
         _strip_fillers(layer)
@@ -153,31 +155,49 @@ _SOURCES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData":
 
 
 def _give_shape(layer: pb.LayerParameter, inputs: Mapping[str, Shape], context: Context, notes: list[str]) -> None:
-    """Let an Input layer stand for a data layer whose source is missing or whose shape is given."""
-    given = [top for top in layer.top if top in inputs]
-    if given:
-        shape = inputs[given[0]]
-    elif layer.type in _SOURCES:
-        source = getattr(layer, _SOURCES[layer.type]).source
-        name, crop = Path(source).name, layer.transform_param.crop_size
-        if name not in datasets.names() and context.find(source).exists():
-            return
-        batch_size = getattr(layer, _SOURCES[layer.type]).batch_size
-        image = datasets.shape(name) if name in datasets.names() else (3, crop, crop)
-        if not image[-1]:
-            remedy = f'state the shape of "{layer.top[0]}"'
-            raise error_at(
-                layer, f'there is no "{source}" to tell the shape; {remedy}', f"{_SOURCES[layer.type]}.source"
-            )
-        shape = (batch_size, image[0], *((crop, crop) if crop else image[1:]))
-        if name not in datasets.names():
-            notes.append(f'{layer.name}: there is no "{source}" here; images of 3 channels are assumed')
+    """Let an Input layer stand for a data layer whose shape is given, or whose source is missing."""
+    if layer.bottom:
+        return
+    if any(top in inputs for top in layer.top):
+        shape = next(inputs[top] for top in layer.top if top in inputs)
+    elif layer.type in _SOURCES and not _is_there(layer, context):
+        shape = _image_shape(layer, notes)
     else:
         return
     shapes = [inputs.get(top, shape if index == 0 else shape[:1]) for index, top in enumerate(layer.top)]
     stand_in = pb.LayerParameter(name=layer.name, type="Input", top=layer.top)
     stand_in.input_param.shape.extend(pb.BlobShape(dim=extents) for extents in shapes)
     layer.CopyFrom(stand_in)
+
+
+def _is_there(layer: pb.LayerParameter, context: Context) -> bool:
+    """Whether the source can be read; the zoo's databases are not made for their shape, which is known."""
+    source = getattr(layer, _SOURCES[layer.type]).source
+    return bool(source) and Path(source).name not in datasets.names() and context.find(source).exists()
+
+
+def _image_shape(layer: pb.LayerParameter, notes: list[str]) -> Shape:
+    """What the layer itself says of its images: of the zoo's databases all, of others the size at most."""
+    param = getattr(layer, _SOURCES[layer.type])
+    crop = layer.transform_param.crop_size
+    name = Path(param.source).name
+    if name in datasets.names():
+        channels, *size = datasets.shape(name)
+        return (param.batch_size, channels, *((crop, crop) if crop else size))
+    height, width = (crop, crop) if crop or layer.type != "ImageData" else (param.new_height, param.new_width)
+    if not height or not width:
+        rule = f'there is no "{param.source}" to tell the shape of the images; state it'
+        raise error_at(layer, f"{rule} (--input {layer.top[0]}=1x3x32x32)", f"{_SOURCES[layer.type]}.source")
+    notes.append(f'{layer.name}: there is no "{param.source}" here; images of 3 channels are assumed')
+    return (param.batch_size, 3, height, width)
+
+
+def _check_names(inputs: Mapping[str, Shape], net: pb.NetParameter) -> None:
+    tops = [top for layer in net.layer if not layer.bottom for top in layer.top]
+    for name in inputs:
+        if name not in tops:
+            rule = f"shapes may be given for the blobs that come from outside: {', '.join(tops) or 'none'}"
+            raise error_at(net, f'{rule}; got "{name}"')
 
 
 def _set_batch(layer: pb.LayerParameter, batch: int) -> None:

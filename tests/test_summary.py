@@ -165,9 +165,22 @@ def test_missing_sources():
     assert found.notes == []
     assert found.rows[0].outputs == [(4, 3, 32, 32), (4,)]
     data = 'layer { name: "d" type: "Data" top: "x" top: "l" data_param { source: "none_lmdb" batch_size: 5 } }'
-    with pytest.raises(BlobnetError, match='there is no "none_lmdb" to tell the shape; state the shape of "x"'):
+    with pytest.raises(BlobnetError, match=r'there is no "none_lmdb" to tell the shape.*\(--input x=1x3x32x32\)'):
         summarize(data)
+    resized = data.replace("Data", "ImageData", 1).replace(
+        "data_param { ", "image_data_param { new_height: 6 new_width: 4 "
+    )
+    assert summarize(resized).rows[0].outputs == [(1, 3, 6, 4), (1,)]
     assert summarize(data, inputs={"x": (7, 3, 8, 8)}, batch=2).rows[0].outputs == [(2, 3, 8, 8), (2,)]
+
+
+def test_shapes_are_given_for_blobs_from_outside_only():
+    net = image(1, 4, 4) + 'layer { name: "t" type: "TanH" bottom: "x" top: "y" }'
+    assert summarize(net, inputs={"x": (1, 1, 9, 9)}).rows[1].outputs == [(1, 1, 9, 9)]
+    with pytest.raises(BlobnetError, match='come from outside: x; got "y"'):
+        summarize(net, inputs={"y": (1, 2)})
+    python = 'layer { name: "d" type: "Python" top: "x" python_param { module: "m" layer: "L" } }'
+    assert summarize(python, inputs={"x": (1, 2, 3, 4)}).rows[0].outputs == [(1, 2, 3, 4)]
 
 
 def test_table():
