@@ -20,7 +20,7 @@ def test_table_has_a_row_for_each_layer(run_folder, capsys):
         ["loss", "EuclideanLoss"],
         ["Average", "pass"],
     ]
-    assert all(re.search(r" \d+\.\d{3} +\d+\.\d{3} ", row) for row in rows)
+    assert all(re.search(r" \d+\.\d{3} +\d+\.\d{3}\b", row) for row in rows)
     assert rows[1].split()[-1] in ("gemm", "product")
     assert [line.partition(":")[0] for line in legend.splitlines()] == ["GFLOP/s and GB/s", "limit %", "path"]
 
