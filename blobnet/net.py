@@ -105,9 +105,10 @@ class Net:
 
         for layer_param in self.param.layer:
             self._append_layer(layer_param)
-        read = {bottom for layer_param in self.param.layer for bottom in layer_param.bottom}
-        named_tops = {top for layer_param in self.param.layer for top in layer_param.top}
-        self.outputs = sorted(named_tops - read)
+        unread: set[str] = set()
+        for layer_param in self.param.layer:
+            unread = (unread - set(layer_param.bottom)) | set(layer_param.top)
+        self.outputs = sorted(unread)
         self._share_params()
         self._plan_backward()
         self.fuse()
@@ -224,6 +225,11 @@ class Net:
     def fuse(self, lean: bool = False) -> None:
         """Plan which neighbours run as one. ``lean``: also those with blobs between them that a user could look at."""
         self._fusion = Fusion(self, lean)
+
+    def predict_only(self) -> None:
+        """Plan no backward pass, so that no layer keeps anything for it."""
+        self.layer_need_backward = [False] * len(self.layers)
+        self.bottom_need_backward = [[False] * len(bottom) for bottom in self.bottoms]
 
     # What there is
 

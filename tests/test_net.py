@@ -177,3 +177,13 @@ def test_blobs_that_do_not_fit_into_memory():
               inner_product_param { num_output: 1000000000 weight_filler { type: "xavier" } }
             }
         """)
+
+
+def test_a_blob_that_is_last_worked_on_in_place_is_an_output():
+    net = net_from_text(
+        CLASSIFIER.replace(
+            'name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: "loss"',
+            'name: "tanh" type: "TanH" bottom: "ip2" top: "ip2"',
+        )
+    )
+    assert net.outputs == ["ip2", "label"]
