@@ -145,7 +145,7 @@ def _portions(y: np.ndarray, frame: patches.Frame) -> Iterator[slice]:
     return (slice(first, first + images) for first in range(0, len(y), images))
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=64)
 def _layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> tuple[Layout, Layout, Layout]:
     """Per group: w [O / G, C / G x taps], patches [C / G x taps, N x P], y [O / G, N x P]."""
     frame, taps, pixels, _ = patches.patches(geometry)
@@ -156,7 +156,7 @@ def _layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> tup
     )
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=64)
 def _phase_layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> list[tuple[Layout, Layout, Layout]]:
     """For each phase of the input: turned w [C / G, O / G x taps], patches of dy, dx [C / G, N x pixels]."""
     frame, phases = patches.phases(geometry)

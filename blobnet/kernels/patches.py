@@ -71,7 +71,7 @@ class Phase(NamedTuple):
     step: int
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def patches(geometry: Geometry) -> Patches:
     """The forward convolution, and the gradient of the weights, read these."""
     axes = _axes(geometry)
@@ -91,7 +91,7 @@ def patches(geometry: Geometry) -> Patches:
     return Patches(frame, _sums(taps), _sums(pixels), axes[-1].output)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def phases(geometry: Geometry) -> tuple[Frame, list[Phase]]:
     """The gradient of the input reads these: a frame for the output's gradient, and the phases of the input."""
     axes = _axes(geometry)
