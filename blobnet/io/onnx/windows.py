@@ -43,9 +43,7 @@ def spatial_pyramid_pooling(graph: Graph, step: Step) -> None:
     graph.reshape(flat, step.tops[0].shape, output=step.outputs[0])
 
 
-def _pool(
-    graph: Graph, step: Step, layer: pooling_layers.Pooling, pooled: tuple[int, ...], output: str | None
-) -> str:
+def _pool(graph: Graph, step: Step, layer: pooling_layers.Pooling, pooled: tuple[int, ...], output: str | None) -> str:
     """Windows as Caffe counts them: the end is padded as far as the last one reaches."""
     window = layer.window
     _, _, H, W = step.bottoms[0].shape
