@@ -3,7 +3,7 @@
 A box is a layer with the layers that work in place on its output; an arrow is a blob.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -15,6 +15,7 @@ from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.tools import layout
 
+ENDINGS = ("svg", "png", "dot")
 MARGIN, LINE, PADDING = 12, 16, 10
 _GAP, _CHARACTER = layout.Size(24, 36), 7.3
 
@@ -60,25 +61,22 @@ class Graph(NamedTuple):
 
 def draw(net: str | Path, picture: str | Path, phase: int = pb.TEST) -> None:
     """Draw a prototxt into a file whose name ends in .svg, .png or .dot."""
-    save(graph(text.read(net, pb.NetParameter()), phase), picture)
-
-
-def save(net: Graph, picture: str | Path) -> None:
-    """Write a graph as the picture that the name's ending says: .svg, .png or .dot."""
-    from blobnet.tools import raster
-
-    writers: dict[str, Callable[[Graph], bytes]] = {
-        ".svg": lambda net: to_svg(net).encode(),
-        ".png": raster.to_png,
-        ".dot": lambda net: to_dot(net).encode(),
-    }
-    suffix = Path(picture).suffix
-    if suffix not in writers:
+    ending = Path(picture).suffix[1:]
+    if ending not in ENDINGS:
         name = Path(picture).name
         raise BlobnetError(f"the name of a picture ends in .svg, .png or .dot; got {name}", file=str(picture))
-    drawn = writers[suffix](net)
+    drawn = render(graph(text.read(net, pb.NetParameter()), phase), ending)
     with atomic_write(picture) as temporary:
         Path(temporary).write_bytes(drawn)
+
+
+def render(net: Graph, ending: str) -> bytes:
+    """The graph as a file of one of the ENDINGS."""
+    from blobnet.tools import raster
+
+    if ending == "png":
+        return raster.to_png(net)
+    return (to_svg(net) if ending == "svg" else to_dot(net)).encode()
 
 
 def graph(net: pb.NetParameter, phase: int = pb.TEST) -> Graph:

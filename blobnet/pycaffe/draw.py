@@ -8,7 +8,7 @@ from blobnet.errors import BlobnetError
 from blobnet.io.files import atomic_write
 from blobnet.passes import phases, upgrade
 from blobnet.proto import blobnet_pb2 as pb
-from blobnet.tools import draw, raster
+from blobnet.tools import draw
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
@@ -27,10 +27,9 @@ def draw_net(
     phase        draw the layers of TRAIN or of TEST only
     display_lrm  show the lr_mult of each layer (pydot's formats)
     """
-    if ext not in ("png", "svg", "dot"):
-        return get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm).create(format=ext)
-    graph = _graph(caffe_net, phase)
-    return raster.to_png(graph) if ext == "png" else (draw.to_svg if ext == "svg" else draw.to_dot)(graph).encode()
+    if ext in draw.ENDINGS:
+        return draw.render(draw.graph(_of_phase(caffe_net, phase), pb.TEST if phase is None else phase), ext)
+    return get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm).create(format=ext)
 
 
 def draw_net_to_file(
@@ -121,10 +120,6 @@ def choose_color_by_layertype(layertype: str) -> str:
 
 def _style(layer_type: str) -> dict[str, str]:
     return {**LAYER_STYLE_DEFAULT, "fillcolor": choose_color_by_layertype(layer_type)}
-
-
-def _graph(net: pb.NetParameter, phase: int | None) -> draw.Graph:
-    return draw.graph(_of_phase(net, phase), pb.TEST if phase is None else phase)
 
 
 def _of_phase(net: pb.NetParameter, phase: int | None) -> pb.NetParameter:
