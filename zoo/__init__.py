@@ -15,6 +15,7 @@ from blobnet.errors import BlobnetError, did_you_mean
 
 if TYPE_CHECKING:
     from blobnet.net import Net
+    from blobnet.proto import blobnet_pb2 as pb
 
 log = logging.getLogger("blobnet")
 
@@ -40,7 +41,7 @@ def weights(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def load(name: str, phase: int | None = None) -> "Net":
+def load(name: str, phase: "pb.Phase | None" = None) -> "Net":
     """A model with its trained weights where there are some, else freshly filled; the log says which.
 
     net = blobnet.zoo.load("lenet")
