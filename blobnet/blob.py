@@ -103,6 +103,14 @@ class Blob:
         self._storage[part] = other._storage[part]
         self._views.pop(part, None)
 
+    def swap_data(self, other: "Blob") -> None:
+        """Exchange the memory of the data with a blob of the same count; views taken before stay with the memory."""
+        if other.count != self.count or other.dtype != self.dtype:
+            raise ValueError(f"{self!r} cannot swap data with {other!r}: the counts or types differ")
+        self._storage["data"], other._storage["data"] = other._storage["data"], self._storage["data"]
+        self._views.pop("data", None)
+        other._views.pop("data", None)
+
     def shares_buffer(self, other: "Blob", part: str) -> bool:
         return self._storage[part] is other._storage[part]
 

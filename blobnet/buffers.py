@@ -7,15 +7,27 @@ from collections.abc import Sequence
 
 from blobnet.blob import Blob, pool
 from blobnet.net import Net
-from blobnet.passes.memory import Lifetime, pair_by_size, plan_buffers
+from blobnet.passes.memory import Lifetime, group_by_size, plan_buffers
+
+
+def make_lean(train: Net, tests: Sequence[Net]) -> None:
+    """Give up what a solver does not need of its nets: room for each blob, and the backward passes of the test nets."""
+    for net in (train, *tests):
+        net.fuse(lean=True)
+    for net in tests:
+        net.predict_only()
+    pool_diffs(train)
+    share_activations(train, *tests)
 
 
 def pool_diffs(net: Net) -> None:
     """Let the diffs of blobs between layers share buffers.
 
     A diff is needed from the backward pass of the last layer that reads the blob to that of the layer that makes it.
-    Diffs that nobody overwrites, such as loss weights and those of unread tops, keep a buffer of their own.
+    Layers that run as one take and give theirs at the same time. Diffs that nobody overwrites, such as loss weights
+    and those of unread tops, keep a buffer of their own.
     """
+    step_of = {index: number for number, step in enumerate(net.steps) for index in step}
     makers = _makers(net)
     last_readers: dict[int, int] = {}
     for index, (bottom, wanted) in enumerate(zip(net.bottoms, net.bottom_need_backward, strict=True)):
@@ -23,20 +35,20 @@ def pool_diffs(net: Net) -> None:
             if want and net.layer_need_backward[index]:
                 last_readers[id(blob)] = index
     blobs = [blob for blob in net.blobs.values() if id(blob) in last_readers]
-    lifetimes = [Lifetime(blob.count, makers[id(blob)], last_readers[id(blob)]) for blob in blobs]
+    lifetimes = [Lifetime(blob.count, step_of[makers[id(blob)]], step_of[last_readers[id(blob)]]) for blob in blobs]
     for group in plan_buffers(lifetimes):
         pool([blobs[member] for member in group], "diff")
 
 
-def share_activations(net: Net, other: Net) -> None:
-    """Let two nets that never run at the same time keep what their layers compute in the same memory.
+def share_activations(*nets: Net) -> None:
+    """Let nets that never run at the same time keep what their layers compute in the same memory.
 
-    The tops of layers without bottoms are left out: data may stay there from one pass to the next.
+    Outputs are left out, and the tops of layers without bottoms: data may stay there from one pass to the next.
     """
-    families, others = _computed_data(net), _computed_data(other)
-    counts = [[family[0].count for family in nets_families] for nets_families in (families, others)]
-    for mine, theirs in pair_by_size(*counts):
-        pool([*families[mine], *others[theirs]], "data")
+    families = [_computed_data(net) for net in nets]
+    counts = [[family[0].count for family in own] for own in families]
+    for group in group_by_size(*counts):
+        pool([blob for net, index in group for blob in families[net][index]], "data")
 
 
 def _makers(net: Net) -> dict[int, int]:
@@ -49,11 +61,11 @@ def _makers(net: Net) -> dict[int, int]:
 
 
 def _computed_data(net: Net) -> list[list[Blob]]:
-    """The blobs that layers with bottoms make, those that share their data (splits, reshapes) together."""
+    """The blobs that layers with bottoms make for other layers, those that share their data (splits) together."""
     given = [blob for bottom, top in zip(net.bottoms, net.tops, strict=True) if not bottom for blob in top]
     families: list[list[Blob]] = []
     for blob in net.blobs.values():
-        if not _shares_with_any(blob, given):
+        if blob.name not in net.outputs and not _shares_with_any(blob, given):
             family = next((family for family in families if family[0].shares_buffer(blob, "data")), None)
             if family is None:
                 families.append([blob])

@@ -2,14 +2,18 @@
 
 A group computes what its layers would: forward to the same bits, backward within rounding, since its gradient takes
 fewer steps. Its state is that of its layers, so that one pass may run as a group and the next one layer by layer.
+In a net that is not lean, the blobs between the layers and all diffs hold what Caffe leaves in them; the result has
+the same bits either way.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from blobnet import config
 from blobnet.blob import Blob
-from blobnet.kernels import elements, eltwise
+from blobnet.kernels import activation, elements, eltwise
 from blobnet.kernels.normalization import Line
 from blobnet.layers.base import Layer
 from blobnet.layers.eltwise import Scale
@@ -23,8 +27,9 @@ if TYPE_CHECKING:
 class Group:
     """Base of groups: the indices of layers in their net, the layers, and the bottoms and tops of each.
 
-    lean    blobs between the layers, and their diffs, need not hold what Caffe leaves in them
-    folded  the last forward pass ran as one, and ``unfold`` was not called since
+    lean      blobs between the layers, and all diffs but those of the bottoms, are nobody's concern
+    may_swap  the first bottom may change its memory from pass to pass
+    folded    the last forward pass ran as one, and ``unfold`` was not called since
     """
 
     def __init__(
@@ -34,19 +39,34 @@ class Group:
         bottoms: Sequence[list[Blob]],
         tops: Sequence[list[Blob]],
         lean: bool,
+        may_swap: bool,
     ):
         self.indices = indices
         self.layers, self.bottoms, self.tops = layers, bottoms, tops
         self.bottom, self.top = bottoms[0], tops[-1][0]
         self.lean = lean
+        self.may_swap = may_swap
         self.folded = False
 
     def is_suited(self) -> bool:
         """Whether the blobs have shapes that the group can handle."""
         return True
 
+    @property
+    def apart(self) -> bool:
+        """Whether there are blobs between the layers, which in a net that is not lean need their values."""
+        return self.tops[0][0] is not self.top or self.tops[-2][0] is not self.top
+
     def forward(self, backward_follows: bool) -> None:
         """``backward_follows``: leave what the backward pass needs."""
+        self.folded = self.lean or not self.apart
+        if self.folded:
+            self.forward_as_one(backward_follows)
+        else:
+            _run_forward(self.layers, self.bottoms, self.tops)
+
+    def forward_as_one(self, backward_follows: bool) -> None:
+        """The last top, from the bottoms."""
         raise NotImplementedError
 
     def backward(self) -> None:
@@ -65,6 +85,10 @@ class NormalizedLine(Group):
     dx = a factor (g - mean of g - xhat (mean of g xhat)): one pass for the sums, one for dx.
     """
 
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._spare = Blob(dtype=self.norm.dtype)
+
     @property
     def norm(self) -> BatchNorm:
         return self.layers[0]
@@ -77,9 +101,18 @@ class NormalizedLine(Group):
         """Not for tables [N, C]: a Scale layer rounds twice there."""
         return self.bottom[0].count_between(2) > 1
 
-    def forward(self, backward_follows: bool) -> None:
-        self.norm.take_statistics(self.bottom[0], self.top, keep_input=backward_follows)
+    def forward_as_one(self, backward_follows: bool) -> None:
+        source = self._moved_input() if self.may_swap and backward_follows else self.bottom[0]
+        self.norm.take_statistics(source, self.top, keep_input=backward_follows)
         self.norm.apply(self._line(), self.top)
+
+    def _moved_input(self) -> Blob:
+        """In place, the input for the backward pass: its memory changes hands, which costs nothing, unlike a copy."""
+        if self.top is not self.bottom[0]:
+            return self.bottom[0]
+        self._spare.reshape_like(self.top)
+        self._spare.swap_data(self.top)
+        return self._spare
 
     def backward(self) -> None:
         line = self._line()
@@ -87,8 +120,16 @@ class NormalizedLine(Group):
         self.norm.differentiate(line, sums, self.top, self.bottom[0])
         if self.scale is not None:
             self.scale.add_gradients(*reversed(sums))
-        if not self.lean and self.top is not self.bottom[0]:
-            self.norm.differentiate_fixed(line, line.scale, self.top, self.top)
+        if not self.lean:
+            self._show_diffs(line)
+
+    def _show_diffs(self, line: Line) -> None:
+        """Leave the diffs of the tops but the bottom: a g of the normalised x, g of what is clipped."""
+        shown = list(self.bottom)
+        for rate, [blob] in zip((line.scale, np.ones_like(line.scale)), self.tops[:-1], strict=False):
+            if blob not in shown:
+                self.norm.differentiate_fixed(line, rate, self.top, blob)
+                shown.append(blob)
 
     def unfold(self) -> None:
         if self.tops[0][0] is self.bottom[0] is not self.top:
@@ -104,7 +145,7 @@ class NormalizedLine(Group):
 class ClippedSum(Group):
     """Eltwise SUM of two bottoms, then ReLU: y = max(0, c0 x0 + c1 x1), dxi = ci g, g = dy where y > 0, else 0."""
 
-    def forward(self, backward_follows: bool) -> None:
+    def forward_as_one(self, backward_follows: bool) -> None:
         (x, z), y = (blob.data.reshape(-1) for blob in self.bottom), self.top.data.reshape(-1)
         a, b = self.layers[0].coefficients
         elements.run(eltwise.clipped_sum, y.size, x, a, z, b, y)
@@ -113,10 +154,13 @@ class ClippedSum(Group):
         y, dy = self.top.data.reshape(-1), self.top.diff.reshape(-1)
         dx, dz = (blob.diff.reshape(-1) for blob in self.bottom)
         a, b = self.layers[0].coefficients
-        elements.run(eltwise.clipped_sum_gradient, y.size, y, a, b, dy, dx, dz, not self.lean)
+        if self.apart and not self.lean:
+            elements.run(activation.relu_gradient, y.size, y, dy, self.tops[0][0].diff.reshape(-1))
+        shown = not self.apart and not self.lean
+        elements.run(eltwise.clipped_sum_gradient, y.size, y, a, b, dy, dx, dz, shown)
 
     def unfold(self) -> None:
-        if self.tops[0][0] is not self.top:
+        if self.apart:
             _run_forward(self.layers, self.bottoms, self.tops)
 
 
@@ -128,15 +172,28 @@ def _run_forward(layers: Sequence[Layer], bottoms: Sequence[list[Blob]], tops: S
 _BY_FIRST_TYPE: dict[str, type[Group]] = {"BatchNorm": NormalizedLine, "Eltwise": ClippedSum}
 
 
+def _is_remade(net: "Net", index: int) -> bool:
+    """Whether every pass makes the first bottom of a layer anew, in memory of its own."""
+    [maker] = [number for number, top in enumerate(net.tops[:index]) if net.bottoms[index][0] in top][:1]
+    return bool(net.bottoms[maker]) and net.layers[maker].type != "Split"
+
+
 class Fusion:
     """The groups among the layers of a net."""
 
     def __init__(self, net: "Net", lean: bool):
         self._groups: dict[int, Group] = {}  # by the index of each of their layers
-        for indices in [] if config.reference_kernels() else fusion.plan_fusion(net.param.layer, lean):
+        for indices in [] if config.reference_kernels() else fusion.plan_fusion(net.param.layer):
             within = slice(indices.start, indices.stop)
             group_type = _BY_FIRST_TYPE[net.layers[indices[0]].type]
-            group = group_type(indices, net.layers[within], net.bottoms[within], net.tops[within], lean)
+            group = group_type(
+                indices,
+                net.layers[within],
+                net.bottoms[within],
+                net.tops[within],
+                lean,
+                lean and _is_remade(net, indices[0]),
+            )
             self._groups.update(dict.fromkeys(indices, group))
 
     def group(self, index: int) -> Group | None:

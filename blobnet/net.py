@@ -223,7 +223,7 @@ class Net:
         self.bottom_need_backward = plan.bottoms
 
     def fuse(self, lean: bool = False) -> None:
-        """Plan which neighbours run as one. ``lean``: also those with blobs between them that a user could look at."""
+        """Plan which neighbours run as one. ``lean``: the blobs between them, and their diffs, need not be there."""
         self._fusion = Fusion(self, lean)
 
     def predict_only(self) -> None:
@@ -346,7 +346,6 @@ class Net:
         if not group.is_suited():
             return False
         group.forward(self.layer_need_backward[group.indices[-1]])
-        group.folded = True
         return True
 
     def _forward_layer(self, index: int) -> float:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from blobnet import buffers
 from blobnet import snapshot as snapshots
 from blobnet import snapshot_folder as folder
 from blobnet.context import Context
@@ -40,6 +41,8 @@ class Solver:
                    *constants)`` on flat arrays (see ``kernels.update``)
     history_count  arrays of history that the rule keeps for each learnable blob
 
+    lean            the nets share buffers: between passes, only weights, inputs and outputs are worth a look. The
+                    training has the same bits either way
     net, test_nets  the test nets share the weights of the train net
     iter            how often the weights have been updated
     lr              learning rate of the latest update
@@ -61,6 +64,7 @@ class Solver:
         callbacks: Sequence[Callback] = (),
         dtype=np.float32,
         allowed_modules: Sequence[str] = (),
+        lean: bool = False,
     ):
         self.param = param
         self.callbacks = list(callbacks)
@@ -78,6 +82,8 @@ class Solver:
         self.test_nets = nets.test_nets(param, context)
         for test_net in self.test_nets:
             test_net.share_trained_layers_with(self.net)
+        if lean:
+            buffers.make_lean(self.net, self.test_nets)
         self._check_regularization()
         self.param = epochs.with_end(param, self.net)
         self.history = [
@@ -325,11 +331,14 @@ class Solver:
         state = snapshots.State(self.iter, str(paths.model), self.current_step, self.history, now)
         snapshots.write(paths, self.net, state, self._as_hdf5, self.param.snapshot_diff)
         self.snapshots, self._last_state, self._missed, self._rollbacks = kept, paths.state, None, 0
+        self._remove_old_snapshots()
+        self._tell("on_snapshot", *paths)
+        return paths
+
+    def _remove_old_snapshots(self) -> None:
         if self.param.snapshot_keep:
             folder.remove(self._prefix(), self.snapshots[: -self.param.snapshot_keep])
             del self.snapshots[: -self.param.snapshot_keep]
-        self._tell("on_snapshot", *paths)
-        return paths
 
     def save_best(self) -> None:
         """Write the weights as those of the best test so far."""
@@ -368,7 +377,9 @@ class Solver:
         self.iter, self.current_step = state.iteration, state.current_step
         self._snapshot_iter, self._last_state = self.iter, Path(path)
         resume.restore(self, state.resume, str(path))
-        if not folder.holds(self.snapshot_prefix, Path(path)):
+        if folder.holds(self.snapshot_prefix, Path(path)):
+            self._remove_old_snapshots()
+        else:
             self.snapshots.clear()
         log.info("%s: going on from iteration %d", path, self.iter)
 

@@ -69,3 +69,14 @@ def test_legacy_extents():
 
 def test_counts_beyond_32_bits():
     assert Blob((1 << 20, 1 << 20)).count == 1 << 40
+
+
+def test_blobs_may_swap_their_data():
+    one, other = Blob((2, 3)), Blob((6,))
+    one.data[...], other.data[...] = 1, 2
+    one.diff[...] = 3
+    one.swap_data(other)
+    assert (one.data == 2).all() and (other.data == 1).all() and (one.diff == 3).all()
+    assert one.data.shape == (2, 3)
+    with pytest.raises(ValueError, match="cannot swap data"):
+        one.swap_data(Blob((5,)))

@@ -58,4 +58,11 @@ def test_two_nets_may_share_their_activations(batch):
         for found, value in zip(step(net, *batch), expected, strict=True):
             np.testing.assert_array_equal(found, value)
     assert np.shares_memory(train.blobs["c1"].data, test.blobs["c1"].data)
-    assert not np.shares_memory(train.blobs["data"].data, test.blobs["data"].data)
+    for name in ("data", "loss"):
+        assert not np.shares_memory(train.blobs[name].data, test.blobs[name].data)
+
+
+def test_any_number_of_nets_share():
+    nets = [net_from_text(RESIDUAL, pb.TRAIN, seed=1) for _ in range(3)]
+    buffers.share_activations(*nets)
+    assert len({id(net.blobs["c1"].data.base) for net in nets}) == 1

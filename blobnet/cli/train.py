@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
             param.weights.append(args.weights)
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
         flags.import_modules(args)
-        solver = solvers.create(param, allowed_modules=args.allow_python)
+        solver = solvers.create(param, allowed_modules=args.allow_python, lean=True)
         if args.strict and args.weights:
             solver.net.copy_trained_layers_from(args.weights).require_complete()
         handler = stack.enter_context(signals.Signals(args.sigint_effect, args.sighup_effect))

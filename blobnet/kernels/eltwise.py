@@ -51,10 +51,10 @@ def clipped_sum(start, stop, x, a, z, b, y):
 
 
 @jit
-def clipped_sum_gradient(start, stop, y, a, b, dy, dx, dz, visible):
-    """dx = a g and dz = b g, where g is dy, but 0 where y is clipped; ``visible``: dy becomes g."""
+def clipped_sum_gradient(start, stop, y, a, b, dy, dx, dz, shown):
+    """dx = a g and dz = b g, where g is dy, but 0 where y is clipped; ``shown``: dy becomes g."""
     y, dy, dx, dz = y[start:stop], dy[start:stop], dx[start:stop], dz[start:stop]
-    if visible:
+    if shown:
         for i in range(y.size):
             g = 0 if y[i] <= 0 else dy[i]
             dx[i] = a * g

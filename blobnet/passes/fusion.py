@@ -16,36 +16,27 @@ CHAINS = (
 )
 
 
-def plan_fusion(layers: Sequence[pb.LayerParameter], lean: bool = False) -> list[range]:
-    """The indices of the layers of each group, in order, for layers whose blobs are read once (see ``splits``).
-
-    In a chain each layer works in place on the top of the one before it, so that no value is lost which a user
-    could see. ``lean`` takes other chains too: what lies between their layers is then never computed.
-    """
+def plan_fusion(layers: Sequence[pb.LayerParameter]) -> list[range]:
+    """The indices of the layers of each group, in order, for layers whose blobs are read once (see ``splits``)."""
     groups = []
     first = 0
     while first < len(layers):
-        length = _chain_length(layers[first : first + max(map(len, CHAINS))], lean)
+        length = _chain_length(layers[first : first + max(map(len, CHAINS))])
         if length > 1:
             groups.append(range(first, first + length))
         first += length
     return groups
 
 
-def _chain_length(layers: Sequence[pb.LayerParameter], lean: bool) -> int:
+def _chain_length(layers: Sequence[pb.LayerParameter]) -> int:
     """How many of the layers run as one, from the first on."""
     for chain in CHAINS:
-        if tuple(layer.type for layer in layers[: len(chain)]) == chain:
-            members = layers[: len(chain)]
+        members = layers[: len(chain)]
+        if tuple(layer.type for layer in members) == chain and all(map(_is_plain, members)):
             pairs = zip(members, members[1:], strict=False)
-            if all(map(_is_plain, members)) and all(_joined(one, next_, lean) for one, next_ in pairs):
+            if all(list(layer.top) == list(reader.bottom) for layer, reader in pairs):
                 return len(chain)
     return 1
-
-
-def _joined(layer: pb.LayerParameter, reader: pb.LayerParameter, lean: bool) -> bool:
-    """Whether the reader takes what the layer makes, and no other blob, and puts its own top there."""
-    return list(layer.top) == list(reader.bottom) and (lean or list(reader.top) == list(reader.bottom))
 
 
 def _is_plain(layer: pb.LayerParameter) -> bool:

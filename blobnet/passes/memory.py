@@ -32,8 +32,10 @@ def plan_buffers(lifetimes: Sequence[Lifetime]) -> list[list[int]]:
     return groups
 
 
-def pair_by_size(sizes: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs (index in sizes, index in others), largest with largest, while both last."""
-    mine = sorted(range(len(sizes)), key=lambda index: -sizes[index])
-    theirs = sorted(range(len(others)), key=lambda index: -others[index])
-    return list(zip(mine, theirs, strict=False))
+def group_by_size(*sizes: Sequence[int]) -> list[list[tuple[int, int]]]:
+    """Groups of one member (list, index) from each list at most: the largest of each, the second largest, and so on."""
+    ranked = [sorted(range(len(own)), key=own.__getitem__, reverse=True) for own in sizes]
+    return [
+        [(number, order[rank]) for number, order in enumerate(ranked) if rank < len(order)]
+        for rank in range(max(map(len, ranked), default=0))
+    ]

@@ -35,6 +35,10 @@ BATCH_NORM, SCALE, RELU = "BatchNorm: x -> y", "Scale: y -> y", "ReLU: y -> y"
         (["Eltwise: x z -> y", RELU], [range(1, 3)]),
         (["Eltwise: x z -> y | eltwise_param { coeff: 1 coeff: -1 }", RELU], [range(1, 3)]),
         (["ReLU: x -> x", BATCH_NORM, SCALE, "Eltwise: y z -> s", "ReLU: s -> s"], [range(2, 4), range(4, 6)]),
+        (
+            [BATCH_NORM, "Scale: y -> s", "ReLU: s -> r", "Eltwise: r z -> e", "ReLU: e -> f"],
+            [range(1, 4), range(4, 6)],
+        ),
         ([BATCH_NORM], []),
         ([RELU.replace("y", "x"), SCALE.replace("y", "x")], []),
         # settings that groups do not know
@@ -47,22 +51,10 @@ BATCH_NORM, SCALE, RELU = "BatchNorm: x -> y", "Scale: y -> y", "ReLU: y -> y"
         # a gradient that enters or ends within
         ([BATCH_NORM, "ReLU: y -> y | propagate_down: false"], []),
         ([BATCH_NORM, "ReLU: y -> y | loss_weight: 2"], []),
-        # somebody reads what lies between
+        # somebody else reads what lies between
         ([BATCH_NORM, "Scale: y -> s", "Power: y -> p"], []),
+        ([BATCH_NORM, "Power: x -> x", SCALE], []),
     ],
 )
-@pytest.mark.parametrize("lean", [False, True])
-def test_groups(lines, found, lean):
-    assert plan_fusion(layers(*lines), lean) == found
-
-
-def test_blobs_between_layers_stay_unless_the_net_is_lean():
-    chain = layers(BATCH_NORM, "Scale: y -> s", "ReLU: s -> r", "Eltwise: r z -> e", "ReLU: e -> f")
-    assert plan_fusion(chain) == []
-    assert plan_fusion(chain, lean=True) == [range(1, 4), range(4, 6)]
-
-
-def test_the_longest_chain_that_keeps_its_blobs():
-    chain = layers(BATCH_NORM, SCALE, "ReLU: y -> r")
-    assert plan_fusion(chain) == [range(1, 3)]
-    assert plan_fusion(chain, lean=True) == [range(1, 4)]
+def test_groups(lines, found):
+    assert plan_fusion(layers(*lines)) == found

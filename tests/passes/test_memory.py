@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from blobnet.passes.memory import Lifetime, pair_by_size, plan_buffers
+from blobnet.passes.memory import Lifetime, group_by_size, plan_buffers
 
 
 def test_a_chain_needs_two_buffers():
@@ -31,5 +31,7 @@ def test_arrays_of_a_group_never_meet_and_every_array_has_one_group():
                 assert lifetimes[one].last < lifetimes[other].first or lifetimes[other].last < lifetimes[one].first
 
 
-def test_pairs_go_by_size():
-    assert pair_by_size([1, 9, 5], [4, 7]) == [(1, 1), (2, 0)]
+def test_groups_go_by_size():
+    assert group_by_size([1, 9, 5], [4, 7]) == [[(0, 1), (1, 1)], [(0, 2), (1, 0)], [(0, 0)]]
+    assert group_by_size([], [3]) == [[(1, 0)]]
+    assert group_by_size() == []
