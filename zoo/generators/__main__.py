@@ -8,5 +8,5 @@ from blobnet.zoo import generators
 try:
     for name in sys.argv[1:] or generators.MODELS:
         print(*generators.write(name), sep="\n")
-except BlobnetError as error:
+except (BlobnetError, OSError) as error:
     sys.exit(f"error: {error}")

@@ -54,7 +54,6 @@ def _model(name: str, shrink, bias: float) -> Model:
 
     recipe = solver(
         "90 epochs of 1,281,167 images; a test pass covers the 50,000 images of the validation set.",
-        net="train_val.prototxt",
         test_iter=[1000],
         test_interval=1000,
         base_lr=0.01,

@@ -45,7 +45,6 @@ def _model(name: str, type_name: str, layer: str, units: int) -> Model:
     recipe = solver(
         "20 epochs of a million characters: 50 streams, back-propagation through 50 steps, the state carried over.\n"
         "A test pass covers the 111,540 characters held out; the perplexity is exp(loss).",
-        net="train_val.prototxt",
         test_iter=[66],
         test_interval=500,
         type="Adam",

@@ -103,7 +103,6 @@ def vgg() -> Model:
 
     recipe = solver(
         "Our recipe: 50 epochs of 50,000 images with a rate that falls linearly.",
-        net="train_val.prototxt",
         test_iter=[100],
         test_interval=1000,
         test_initialization=False,
@@ -150,7 +149,7 @@ def _normalize(net: NetSpec, name: str, bottom: str) -> str:
 def _recipe(comment: str, **fields) -> str:
     """What the solvers of Caffe's two examples share."""
     stated = {"base_lr": 0.001, "lr_policy": "multistep", "gamma": 0.1, "momentum": 0.9, "weight_decay": 0.004}
-    return solver(comment, net="train_val.prototxt", test_iter=[100], **stated, **fields, random_seed=1)
+    return solver(comment, test_iter=[100], **stated, **fields, random_seed=1)
 
 
 MODELS = {"cifar10_quick": quick, "cifar10_full": full, "cifar10_vgg": vgg}

@@ -41,7 +41,6 @@ def googlenet() -> Model:
 
     recipe = solver(
         "60 epochs of 1,281,167 images. A test pass covers the 50,000 images of the validation set.",
-        net="train_val.prototxt",
         test_iter=[1000],
         test_interval=4000,
         test_initialization=False,

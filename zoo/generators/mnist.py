@@ -40,7 +40,6 @@ def autoencoder() -> Model:
     deploy.add("Sigmoid", "decode1neuron", body(deploy, deploy.image_input(1, 1, 28, scaled)))
     recipe = solver(
         "A test pass covers the first 50,000 images for training, then the 10,000 for testing.",
-        net="train_val.prototxt",
         test_state=[{"stage": ["test-on-train"]}, {"stage": ["test-on-test"]}],
         test_iter=[500, 100],
         test_interval=500,
@@ -89,7 +88,6 @@ def siamese() -> Model:
     branch(deploy, deploy.image_input(100, 1, 28, scaled))
     recipe = solver(
         "A test pass covers 10,000 pairs.",
-        net="train_val.prototxt",
         test_iter=[100],
         test_interval=500,
         base_lr=0.01,

@@ -70,7 +70,6 @@ def _classify(net: NetSpec, bottom: str) -> str:
 def _model(name: str, body: Body) -> Model:
     recipe = solver(
         "Our recipe: 90 epochs of 1,281,167 images with a rate that falls linearly. A test pass covers 50,000 images.",
-        net="train_val.prototxt",
         test_iter=[1000],
         test_interval=10000,
         test_initialization=False,

@@ -113,6 +113,7 @@ def rates(*multipliers: tuple[float, float]) -> list[dict[str, float]]:
 def solver(comment: str = "", **fields) -> str:
     """The text of a solver of the train_val.prototxt beside it, its fields in the order given."""
     lines = [f"# {line}\n" for line in comment.splitlines()]
+    fields = {"net": "train_val.prototxt", **fields}
     return "".join([*lines, *(prototxt(pb.SolverParameter(**{name: value})) for name, value in fields.items())])
 
 

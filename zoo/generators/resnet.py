@@ -94,7 +94,6 @@ def imagenet_resnet(layers: int, preactivate: bool = False) -> Model:
     name = f"{'PreResNet' if preactivate else 'ResNet'}-{layers}"
     recipe = solver(
         "120 epochs of 1,281,167 images in batches of 256: gradients of 8 batches of 32 are summed.",
-        net="train_val.prototxt",
         test_iter=[2000],
         test_interval=5000,
         test_initialization=False,
@@ -141,7 +140,6 @@ def cifar_resnet(layers: int, preactivate: bool = False) -> Model:
     name = f"{'PreResNet' if preactivate else 'ResNet'}-{layers}"
     recipe = solver(
         "164 epochs of 50,000 images in batches of 128 (section 4.2).",
-        net="train_val.prototxt",
         test_iter=[100],
         test_interval=1000,
         test_initialization=False,

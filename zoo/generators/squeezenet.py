@@ -46,7 +46,6 @@ def _model(
 
     recipe = solver(
         "Gradients of 16 batches of 32 images are summed before an update. A test pass covers 50,000 images.",
-        net="train_val.prototxt",
         test_iter=[2000],
         test_interval=1000,
         test_initialization=False,

@@ -29,7 +29,6 @@ def vgg(layers: int) -> Model:
 
     recipe = solver(
         "74 epochs of 1,281,167 images in batches of 256 (section 3.1): gradients of 8 batches of 32 are summed.",
-        net="train_val.prototxt",
         test_iter=[2000],
         test_interval=5000,
         test_initialization=False,
