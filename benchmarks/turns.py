@@ -57,7 +57,7 @@ class Worker:
         return self._ask(_peak_memory)
 
     def close(self) -> None:
-        self._connection.send(None)
+        self._connection.close()
         self._process.wait()
 
     def _ask(self, function: Callable, *args: Any) -> Any:
@@ -86,11 +86,14 @@ class _Holder:
 
 
 def serve(file: int) -> None:
-    """Answer the requests that come through a pipe, until None comes."""
+    """Answer the requests that come through a pipe, until it is closed."""
     connection = Connection(file)
     holder = _Holder()
-    while (request := connection.recv()) is not None:
-        function, args = request
+    while True:
+        try:
+            function, args = connection.recv()
+        except EOFError:
+            return
         try:
             answer = function(holder, *args)
         except Exception:
