@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import types
@@ -47,3 +48,11 @@ def test_another_caffe_is_left_alone(monkeypatch):
 def test_importing_the_package_alone_installs_nothing():
     code = "import blobnet.pycaffe, sys; sys.exit('caffe' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+
+
+def test_the_page_about_it_runs(installed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "pycaffe.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    exec(program, {})
+    assert capsys.readouterr().out == "(2, 4)\n"

@@ -86,14 +86,23 @@ def test_callbacks_tell_of_each_iteration(folder):
     assert calls == [("start", 0), ("ready", 0), ("start", 1), ("ready", 1)]
 
 
-@pytest.mark.parametrize("rule", ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"])
-def test_each_rule_has_a_class_whatever_the_file_states(folder, rule):
+@pytest.mark.parametrize(
+    ("cls", "rule"),
+    [
+        (caffe.SGDSolver, "SGD"),
+        (caffe.NesterovSolver, "Nesterov"),
+        (caffe.AdaGradSolver, "AdaGrad"),
+        (caffe.RMSPropSolver, "RMSProp"),
+        (caffe.AdaDeltaSolver, "AdaDelta"),
+        (caffe.AdamSolver, "Adam"),
+    ],
+)
+def test_each_rule_has_a_class_whatever_the_file_states(folder, cls, rule):
     text = Path("solver.prototxt").read_text()
     if rule in ("AdaGrad", "RMSProp"):
         text = text.replace("momentum: 0.9", "")
     Path("typed.prototxt").write_text(text + f'type: "{rule}"')
     Path("untyped.prototxt").write_text(text)
-    cls = getattr(caffe, f"{rule}Solver")
     assert type(caffe.get_solver("typed.prototxt")) is cls
     solver = cls("untyped.prototxt")
     assert solver._solver.type == solver.param.type == rule
