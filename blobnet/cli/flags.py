@@ -126,6 +126,24 @@ def add_modules(parser: Parser) -> None:
     )
 
 
+def add_images(parser: Parser) -> None:
+    """The net and how images become its input, as classify.py and detect.py of Caffe name it."""
+    parser.add_flag("model_def", needed=True, metavar="FILE", help="the deploy prototxt")
+    parser.add_flag("pretrained_model", needed=True, metavar="FILE", help="the caffemodel")
+    parser.add_switch("gpu", help="accepted for Caffe's sake; the CPU runs")
+    parser.add_flag("mean_file", default="", metavar="FILE", help="a mean to subtract: .npy or .binaryproto")
+    help_text = "factor from the image's [0, 1] to the net's range, before the mean (default: 255)"
+    parser.add_flag("raw_scale", type=float, default=255.0, metavar="X", help=help_text)
+    parser.add_flag("input_scale", type=float, metavar="X", help="factor at the end")
+    help_text = "order of the net's channels among red, green, blue (default: 2,1,0)"
+    parser.add_flag("channel_swap", type=whole_numbers, default=[2, 1, 0], metavar="I,J,K", help=help_text)
+
+
+def image_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``add_images`` has read, without the net."""
+    return {name: getattr(args, name) for name in ("mean_file", "raw_scale", "input_scale", "channel_swap")}
+
+
 def comma_list(text: str) -> list[str]:
     return [item for item in text.split(",") if item]
 
@@ -140,6 +158,12 @@ def extent(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"a whole number of 0 or more is needed; got {text!r}")
     return int(text)
+
+
+def whole_numbers(text: str) -> list[int]:
+    if not all(item.isdecimal() for item in comma_list(text)):
+        raise argparse.ArgumentTypeError(f"whole numbers with commas between are needed; got {text!r}")
+    return [int(item) for item in comma_list(text)]
 
 
 def boolean(text: str) -> bool:
