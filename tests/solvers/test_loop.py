@@ -79,6 +79,13 @@ def test_clipping_sees_the_sum_and_not_the_decay(tmp_path):
     assert solver.net.params["ip"][0].data.item() == pytest.approx(1 - 0.1 * (2 / 2 + 0.5))
 
 
+def test_clipping_sees_the_mean_when_asked(tmp_path):
+    """Gradients 1 and 4 (w x^2 at x = 1, 2): their sum is 5, their mean 2.5."""
+    solver = fed(tmp_path, f"iter_size: 2 clip_gradients: 2 clip_after_mean: true {QUIET}")
+    solver.step(1)
+    assert solver.net.params["ip"][0].data.item() == pytest.approx(1 - 0.1 * 2)
+
+
 def test_apply_update_makes_one_update(tmp_path):
     solver = fed(tmp_path, QUIET)
     solver.net.params["ip"][0].diff[...] = 3

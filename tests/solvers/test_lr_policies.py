@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -38,6 +39,46 @@ def test_policy_follows_its_formula(fields, formula):
     assert rates(fields, 12) == pytest.approx([formula(i) for i in range(12)], rel=1e-12)
 
 
+def cosine(share: float) -> float:
+    return 0.1 + 0.4 * (1 + math.cos(math.pi * share)) / 2
+
+
+@pytest.mark.parametrize(
+    "fields, lengths",
+    [
+        ("period: 4", [4, 4, 4, 4]),
+        ("period: 2 p_mult: 2", [2, 4, 8]),
+        ("period: 3 p_mult: 3", [3, 9]),
+    ],
+)
+def test_cosine_restarts_with_each_cycle(fields, lengths):
+    expected = [cosine(i / length) for length in lengths for i in range(length)]
+    assert rates(f'lr_policy: "sgdr" min_lr: 0.1 {fields}', len(expected)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_cosine_without_period_ends_with_the_training():
+    expected = [cosine(min(1, i / 5)) for i in range(8)]
+    assert rates('lr_policy: "sgdr" min_lr: 0.1 max_iter: 5', 8) == pytest.approx(expected, rel=1e-6)
+
+
+def test_cycles_are_the_steps_of_the_solverstate():
+    param = solver_param('lr_policy: "sgdr" period: 10 p_mult: 2')
+    starts = itertools.accumulate([10 * 2**cycle for cycle in range(20)])
+    for cycle, start in enumerate(starts, 1):
+        assert lr_policies.learning_rate(param, start - 1, 0)[1] == cycle - 1
+        assert lr_policies.learning_rate(param, start, 0) == (0.5, cycle)
+
+
+def test_warm_up_is_a_line_to_base_lr():
+    found = rates('lr_policy: "step" gamma: 0.5 stepsize: 6 warmup_iter: 4 warmup_start_lr: 0.1', 7)
+    assert found == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.25], rel=1e-6)
+
+
+def test_plateau_falls_with_the_steps_counted():
+    param = solver_param('lr_policy: "plateau" gamma: 0.5 plateau_winsize: 9')
+    assert [lr_policies.learning_rate(param, 100, step) for step in range(3)] == [(0.5, 0), (0.25, 1), (0.125, 2)]
+
+
 def test_multistep_moves_one_step_an_iteration():
     assert rates('lr_policy: "multistep" gamma: 0.5 stepvalue: 1 stepvalue: 1', 4) == [0.5, 0.25, 0.125, 0.125]
 
@@ -56,7 +97,13 @@ def test_overflow_is_infinity(fields):
     "fields, line, parts",
     [
         ("", None, ["lr_policy must be one of", "multistep", 'got ""']),
-        ('lr_policy: "cosine"', 2, ["fixed", '"cosine"']),
+        ('lr_policy: "cosine"', 2, ["fixed", 'got "cosine"; "sgdr" is the cosine policy']),
+        ('lr_policy: "sgdr"', 2, ['"sgdr" needs period or max_iter']),
+        ('lr_policy: "sgdr" period: 3 p_mult: 0.5', 2, ["p_mult must be 1 or more; got 0.5"]),
+        ('lr_policy: "fixed"\nwarmup_iter: -1', 3, ["warmup_iter must be 0 or more; got -1"]),
+        ('lr_policy: "plateau" plateau_winsize: 5', None, ["needs gamma above 0"]),
+        ('lr_policy: "plateau" gamma: 0.1', None, ["needs plateau_winsize", "got none"]),
+        ('lr_policy: "plateau" gamma: 0.1\nplateau_winsize: [3, 0]', 3, ["each above 0; got [3, 0]"]),
         ('lr_policy: "stp"', 2, ['did you mean "step"']),
         ('lr_policy: "step" gamma: 0.1', None, ["stepsize above 0", "got 0"]),
         ('lr_policy: "step"\nstepsize: -2', 3, ["stepsize above 0", "got -2"]),
