@@ -4,6 +4,7 @@ A prototxt that names a module is a prototxt that runs code, so only modules tha
 """
 
 import importlib
+import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -90,6 +91,8 @@ class Python(Layer):
     Errors: a module that is not allowed, is not found or fails when imported; a class that is not in it or is no
     PythonLayer; any exception of the object, which stays attached as the cause with its traceback.
 
+    Where no Caffe is installed, ``import caffe`` gives such modules ``blobnet.pycaffe``.
+
     Source: the conventions of pycaffe.
     """
 
@@ -149,6 +152,7 @@ class Python(Layer):
         return getattr(module, param.layer)
 
     def _import(self, name: str) -> ModuleType:
+        _stand_in_for_caffe()
         try:
             with _importable_from([Path.cwd(), self.context.folder or Path.cwd()]):
                 return importlib.import_module(name)
@@ -180,6 +184,17 @@ def _importable_from(folders: Sequence[Path]) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = [folder for folder in sys.path if folder not in added]
+
+
+def _stand_in_for_caffe() -> None:
+    """Modules that were written for pycaffe say ``import caffe``; where no Caffe is installed, blobnet is meant."""
+    if "caffe" in sys.modules:
+        return
+    found = importlib.util.find_spec("caffe")
+    if found is None or found.origin is None:  # None: a folder that merely has the name
+        from blobnet import pycaffe
+
+        pycaffe.install()
 
 
 def _place(error: Exception, module: ModuleType) -> str:

@@ -66,11 +66,16 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def installed(monkeypatch):
-    """``import caffe`` gives blobnet until the test is over."""
-    kept = dict(sys.modules)
-    blobnet.pycaffe.install()
+def not_installed():
+    """``import caffe`` fails when the test begins, and is as before when it is over."""
+    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "caffe"}
     yield
-    for name in [name for name in sys.modules if name == "caffe" or name.startswith("caffe.")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "caffe"]:
         del sys.modules[name]
-    sys.modules.update({name: module for name, module in kept.items() if name.partition(".")[0] == "caffe"})
+    sys.modules.update(kept)
+
+
+@pytest.fixture
+def installed(not_installed):
+    """``import caffe`` gives blobnet until the test is over."""
+    blobnet.pycaffe.install()

@@ -1,9 +1,12 @@
 """Python layers in nets that a Python program builds: their modules need no leave."""
 
+import sys
+
 import numpy as np
 import pytest
 
 import blobnet.pycaffe as caffe
+from blobnet.testing import net_from_text
 
 
 class Tripled(caffe.Layer):
@@ -158,3 +161,27 @@ def test_solvers_run_python_layers(build, tmp_path):
     solver.solve()
     assert solver.net.layers[0].blobs[0].data[0] == 6
     assert isinstance(solver.net.layers[0], Constant)
+
+
+PLAIN = """
+import caffe
+
+class Negated(caffe.Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = -bottom[0].data
+"""
+
+
+def test_modules_written_for_caffe_need_no_install(not_installed, tmp_path, monkeypatch):
+    """As with ``blobnet train --allow-python negation``: the module says ``import caffe``."""
+    (tmp_path / "negation.py").write_text(PLAIN)
+    (tmp_path / "caffe").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "negation", raising=False)
+    layer = python("y", "Negated", "x").replace(__name__, "negation")
+    net = net_from_text('input: "x" input_shape { dim: 2 }' + layer, allowed_modules=["negation"])
+    np.testing.assert_array_equal(net.forward(x=np.float32([1, 2]))["y"], [-1, -2])
