@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -130,7 +131,7 @@ class _Reader:
         except BlobnetError as error:
             self._fail(entry, str(error))
 
-    def _fail(self, entry: Entry, text: str) -> None:
+    def _fail(self, entry: Entry, text: str) -> NoReturn:
         raise BlobnetError(text, file=self._list_file, line=entry.line)
 
 

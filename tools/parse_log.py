@@ -98,8 +98,9 @@ def _stamped(path: str | os.PathLike) -> Iterator[tuple[datetime, str]]:
     last = datetime.min
     for line, found in _matches(lines[start:]):
         stated, *parts = found.groups()
+        month, day, hour, minute, second, microsecond = map(int, parts)
         try:
-            stamp = datetime(int(stated or year), *map(int, parts))
+            stamp = datetime(int(stated or year), month, day, hour, minute, second, microsecond)
             if stamp < last and not stated and stamp.month < last.month:
                 year += 1
                 stamp = stamp.replace(year=year)

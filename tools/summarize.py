@@ -75,8 +75,7 @@ def _window(layer: pb.LayerParameter) -> str:
         group = f"/{param.group}" if param.group != 1 else ""
         return f"{_extents(param)} {param.num_output}{group}"
     if layer.type == "Pooling":
-        param = layer.pooling_param
-        return "global" if param.global_pooling else _extents(param)
+        return "global" if layer.pooling_param.global_pooling else _extents(layer.pooling_param)
     return ""
 
 

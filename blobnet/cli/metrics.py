@@ -102,7 +102,10 @@ def of(solver: Solver, tensorboard: str | None = None) -> Metrics:
     tensorboard   a folder for events, too
     """
     prefix = solver.snapshot_prefix or Path("solver")
-    sinks: list[Sink] = [kind(prefix.with_name(f"{prefix.name}_metrics{ending}")) for kind, ending in _FILES.items()]
+    sinks: list[Sink] = [
+        JsonLines(prefix.with_name(f"{prefix.name}_metrics.jsonl")),
+        Table(prefix.with_name(f"{prefix.name}_metrics.csv")),
+    ]
     if tensorboard is not None:
         sinks.append(TensorBoard(tensorboard))
     return Metrics(sinks)
@@ -191,9 +194,6 @@ class TensorBoard:
             scalars |= {"smoothed_loss": record["loss"], "lr": record["lr"]}
             scalars |= {"images_per_second": record["images_per_second"]}
         self._file.write(record["iteration"], {tag: value for tag, value in scalars.items() if value is not None})
-
-
-_FILES = {JsonLines: ".jsonl", Table: ".csv"}
 
 
 def _is_whole(row: dict[str, Any]) -> bool:

@@ -7,14 +7,13 @@ import numpy as np
 
 from blobnet import extras
 from blobnet.blob import Blob
-from blobnet.layers.base import Layer
 from blobnet.net import Net
 
 
 class Step(NamedTuple):
     """A layer with its blobs, and the names of the values that stand for these in the graph."""
 
-    layer: Layer
+    layer: Any  # of the class that the rule is for
     bottoms: Sequence[Blob]
     tops: Sequence[Blob]
     inputs: Sequence[str]

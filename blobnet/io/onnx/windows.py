@@ -1,5 +1,7 @@
 """Rules of layers with sliding windows: Convolution, Deconvolution, Pooling, SPP, LRN."""
 
+from typing import Any
+
 import numpy as np
 
 from blobnet.io.onnx.graph import Graph, Step, exports
@@ -50,7 +52,7 @@ def _pool(graph: Graph, step: Step, layer: pooling_layers.Pooling, pooled: tuple
     _, _, PH, PW = pooled
     end_h = max(0, (PH - 1) * window.sh + window.kh - H - window.ph)
     end_w = max(0, (PW - 1) * window.sw + window.kw - W - window.pw)
-    attributes = {
+    attributes: dict[str, Any] = {
         "kernel_shape": (window.kh, window.kw),
         "strides": (window.sh, window.sw),
         "pads": (window.ph, window.pw, end_h, end_w),
@@ -78,7 +80,7 @@ def local_response(graph: Graph, step: Step) -> None:
     param = step.layer.param.lrn_param
     size = param.local_size
     if param.norm_region == pb.LRNParameter.ACROSS_CHANNELS:
-        attributes = {"alpha": param.alpha, "beta": param.beta, "bias": param.k, "size": size}
+        attributes: dict[str, Any] = {"alpha": param.alpha, "beta": param.beta, "bias": param.k, "size": size}
         graph.add("LRN", *step.inputs, output=step.outputs[0], **attributes)
         return
     (x,) = step.inputs
