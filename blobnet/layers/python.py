@@ -17,7 +17,6 @@ from blobnet.errors import BlobnetError, did_you_mean, error_at
 from blobnet.layers.base import Layer
 from blobnet.layers.registry import register
 
-
 ANY_MODULE = "*"  # among the allowed modules: every module may run
 
 
