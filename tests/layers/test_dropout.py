@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from blobnet import TEST, TRAIN, BlobnetError
+from blobnet.testing import check_gradient
 from tests.layers.alone import around_zeros
 
 X = np.random.default_rng(9).uniform(1, 2, (50, 40))
@@ -18,6 +19,11 @@ def test_a_share_is_dropped_and_the_rest_scaled(ratio, in_place):
     assert abs(kept.mean() - (1 - ratio)) < 0.05
     [dx] = alone.backward(np.full(X.shape, 3.0))
     np.testing.assert_allclose(dx, np.where(kept, 3 / (1 - ratio), 0))
+
+
+@pytest.mark.parametrize("phase", [TRAIN, TEST])
+def test_gradient(phase):
+    check_gradient('layer { name: "l" type: "Dropout" dropout_param { dropout_ratio: 0.25 } }', [X[:4, :5]], phase=phase)
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["apart", "in place"])

@@ -168,6 +168,8 @@ def test_split(tops):
         np.testing.assert_array_equal(y, x)
     diffs = [values((2, 3, 4)) for _ in range(tops)]
     np.testing.assert_allclose(alone.backward(*diffs)[0], sum(diffs))
+    names = " ".join(f'top: "top{number}"' for number in range(tops))
+    check_gradient(f'layer {{ name: "l" type: "Split" {names} }}', [x])
 
 
 def test_split_reads_the_memory_of_its_bottom_after_that_has_grown_and_shrunk():
