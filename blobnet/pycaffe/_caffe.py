@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 from typing import Any, NoReturn
 
@@ -57,9 +58,22 @@ def set_random_seed(seed: int) -> None:
 
 def init_log(level: int = 0, to_stderr: bool = True) -> None:
     """Show the log on standard error from glog's level up: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL."""
-    _log_shown.close()
-    _log_shown.enter_context(log_format.shown())
-    logger.setLevel(logging.INFO + 10 * level)
+    if not logger.handlers:
+        _log_shown.enter_context(log_format.shown())
+    logger.setLevel(_severity(level))
+
+
+def _severity(glog_level: int) -> int:
+    return logging.INFO + 10 * glog_level
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Programs set GLOG_minloglevel to quieten Caffe, often before they import it."""
+    least = os.environ.get("GLOG_minloglevel", "")  # noqa: SIM112 (the name is glog's)
+    return record.levelno >= _severity(int(least) if least.isdecimal() else 0)
+
+
+logger.addFilter(_is_wanted)
 
 
 def log(text: str) -> None:

@@ -59,6 +59,14 @@ def test_log_is_shown_when_asked_for(capsys):
     assert "before" not in shown
 
 
+def test_programs_quieten_the_log_as_they_would_glog(caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "blobnet")
+    for least, shown in (("2", False), ("0", True), ("", True)):
+        monkeypatch.setenv("GLOG_minloglevel", least)
+        caffe.log(f"at level {least}")
+        assert (f"at level {least}" in caplog.messages) == shown
+
+
 def test_one_solver_in_the_process(monkeypatch):
     monkeypatch.setattr(_caffe, "_solver", {"count": 1, "rank": 0})
     assert (caffe.solver_count(), caffe.solver_rank()) == (1, 0)
