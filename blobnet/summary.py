@@ -3,15 +3,13 @@
 Stands beside the flow: a net is built for its shapes, no pass is run, and weights are neither drawn nor stored.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from blobnet import receptive
-from blobnet.blob import Blob
 from blobnet.context import Context
 from blobnet.errors import error_at
-from blobnet.layers.base import Layer
 from blobnet.net import Net
 from blobnet.passes import phases, upgrade
 from blobnet.proto import blobnet_pb2 as pb
@@ -19,6 +17,9 @@ from blobnet.proto import text
 from blobnet.zoo import datasets
 
 Shape = tuple[int, ...]
+
+_STATISTICS = {"BatchNorm"}
+_TIME_FIRST = {"LSTM", "RNN"}
 
 
 class Row(NamedTuple):
@@ -105,48 +106,12 @@ def rows(net: Net) -> list[Row]:
                 layer.type,
                 [top.shape for top in tops],
                 parameters,
-                _MULTIPLY_ADDS[layer.type](layer, bottoms, tops) if layer.type in _MULTIPLY_ADDS else 0,
+                layer.flops(bottoms, tops) // 2,
                 fields.get(tops[0].name) if tops and tops[0].num_axes else None,
                 sum(top.count for top in new) * layer.dtype.itemsize,
             )
         )
     return found
-
-
-# Multiply-adds
-
-_STATISTICS = {"BatchNorm"}
-_TIME_FIRST = {"LSTM", "RNN"}
-
-
-def _sliding(layer: Layer, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> int:
-    """Every weight meets every output pixel of its channel: N OH OW C_out (C_in / group) KH KW."""
-    return sum(layer.blobs[0].count * top.count // layer.blobs[0].shape[0] for top in tops)
-
-
-def _spreading(layer: Layer, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> int:
-    """Every weight meets every input pixel of its channel."""
-    return sum(layer.blobs[0].count * bottom.count // layer.blobs[0].shape[0] for bottom in bottoms)
-
-
-def _full(layer: Layer, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> int:
-    """Every weight once for each row."""
-    return layer.blobs[0].count * tops[0].count // tops[0].shape[-1]
-
-
-def _recurrent(layer: Layer, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> int:
-    """Every matrix once for each step of each stream."""
-    steps, streams = bottoms[0].shape[:2]
-    return steps * streams * sum(blob.count for blob in layer.blobs if blob.num_axes == 2)
-
-
-_MULTIPLY_ADDS: dict[str, Callable[[Layer, Sequence[Blob], Sequence[Blob]], int]] = {
-    "Convolution": _sliding,
-    "Deconvolution": _spreading,
-    "InnerProduct": _full,
-    "LSTM": _recurrent,
-    "RNN": _recurrent,
-}
 
 
 # Shapes without data
