@@ -1,34 +1,36 @@
-"""Draw the test accuracy and the loss of a training log. Needs matplotlib.
+"""Draw the losses and the test accuracy of a training log. Needs matplotlib.
 
 python docs/plot_training.py zoo/lenet/training.log docs/lenet-training.svg
 """
 
-import re
 import sys
-from pathlib import Path
 
 import matplotlib
 from matplotlib import pyplot
 
-TRAIN_LOSS = re.compile(r"Iteration (\d+).*, loss = (\S+)")
-TEST = re.compile(r"Iteration (\d+), Testing net \(#0\)\n.*Test net output #0: accuracy = (\S+)")
+from blobnet.tools.parse_log import Row, parse_log
 
 
 def main(log: str, picture: str) -> None:
-    text = Path(log).read_text(encoding="utf-8")
+    train, test = parse_log(log)
+    trained = [row for row in test if row["NumIters"] > 0]
     matplotlib.rcParams["svg.hashsalt"] = "blobnet"
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    _draw(left, TRAIN_LOSS.findall(text), "training loss", "tab:orange")
-    left.set_yscale("log")
-    _draw(right, TEST.findall(text), "test accuracy", "tab:blue")
-    right.set_ylim(0.95, 1.0)
+    panels = 1 + ("accuracy" in test[0])
+    figure, axes = pyplot.subplots(1, panels, figsize=(4.5 * panels, 3.2), layout="constrained", squeeze=False)
+    losses = axes[0, 0]
+    _draw(losses, train, "loss", label="training batch", color="tab:orange")
+    _draw(losses, trained, "loss", label="test set", color="tab:blue")
+    losses.set(title="loss", yscale="log")
+    losses.legend()
+    if panels == 2:
+        _draw(axes[0, 1], trained, "accuracy", label="test set", color="tab:blue")
+        axes[0, 1].set_title("test accuracy")
     figure.savefig(picture, metadata={"Date": None})
 
 
-def _draw(axes: pyplot.Axes, points: list[tuple[str, str]], label: str, color: str) -> None:
-    axes.plot([int(iteration) for iteration, _ in points], [float(value) for _, value in points], color=color)
+def _draw(axes: pyplot.Axes, rows: list[Row], output: str, label: str, color: str) -> None:
+    axes.plot([row["NumIters"] for row in rows], [row[output] for row in rows], label=label, color=color, linewidth=1)
     axes.set_xlabel("iteration")
-    axes.set_title(label)
     axes.grid(alpha=0.3)
 
 
