@@ -1,6 +1,7 @@
 """Settings of the process: each has one place, one default and one environment variable."""
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
@@ -50,6 +51,50 @@ def threads() -> int:
 def set_threads(count: int) -> None:
     global _threads
     _threads = _positive(str(count), "threads")
+
+
+_MEMORY_SHARE = 0.9  # of the machine, by default
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+_max_memory: int | None = None
+
+
+def max_memory() -> int:
+    """Bytes that the blobs of a net may take.
+
+    Set by ``set_max_memory``, else BLOBNET_MAX_MEMORY (``8G``), else nine tenths of the machine's memory.
+    """
+    global _max_memory
+    if _max_memory is None:
+        given = os.environ.get("BLOBNET_MAX_MEMORY")
+        _max_memory = _bytes(given, "BLOBNET_MAX_MEMORY") if given else int(_MEMORY_SHARE * machine_memory())
+    return _max_memory
+
+
+def set_max_memory(size: int | str) -> None:
+    """``size``: bytes, or a text such as ``512M``, ``8G`` or ``1.5T``."""
+    global _max_memory
+    _max_memory = _bytes(str(size), "max-memory")
+
+
+def machine_memory() -> int:
+    """Bytes of memory that there are, cut to the limit of the control group."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [1 << 40]
+    for name in _CGROUP_LIMITS:
+        try:
+            found.append(int(Path(name).read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            continue
+    return min(found)
+
+
+def _bytes(text: str, name: str) -> int:
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    size = int(float(parts[1]) * _UNITS[parts[2].upper()]) if parts else 0
+    if size == 0:
+        raise BlobnetError(f"{name} must be a number of bytes, or one with K, M, G or T such as 8G; got {text!r}")
+    return size
 
 
 def _positive(text: str | None, name: str) -> int | None:

@@ -5,6 +5,7 @@ then plans sharing and the backward pass.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ class Net:
     dtype            float32, or float64 for gradient checks
     folder           where files named in the prototxt are looked up besides the working folder
     allowed_modules  the Python modules that ``type: "Python"`` layers may come from
+    untrusted        the prototxt must not leave its folder: no files outside it, no devices, no Python layers
+
+    Its blobs must fit into ``config.max_memory``; what does not is refused before memory is taken.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Net:
         dtype=np.float32,
         folder: str | Path | None = None,
         allowed_modules: Sequence[str] = (),
+        untrusted: bool = False,
     ):
         if not isinstance(param, pb.NetParameter):
             folder = folder or Path(param).parent
@@ -84,6 +89,7 @@ class Net:
             seed=new_seed() if seed is None else seed,
             folder=Path(folder) if folder is not None else None,
             allowed_modules=frozenset(allowed_modules),
+            untrusted=untrusted,
         )
         state = pb.NetState(phase=phase, level=level, stage=stages)
         self.param = splits.insert_splits(phases.filter_net(param, state))
@@ -91,6 +97,7 @@ class Net:
         self.phase = phase
 
         self.layers: list[Layer] = []
+        self._namesakes: Counter[str] = Counter()
         self.bottoms: list[list[Blob]] = []
         self.tops: list[list[Blob]] = []
         self.blobs: dict[str, Blob] = {}
@@ -128,7 +135,8 @@ class Net:
                 "propagate_down",
             )
         layer = create_layer(param, dataclasses.replace(self.context, phase=param.phase))
-        namesakes = sum(other.name == layer.name for other in self.layers)
+        namesakes = self._namesakes[layer.name]
+        self._namesakes[layer.name] += 1
         if namesakes:
             layer.stream = self.context.stream(f"{layer.name}#{namesakes}")
         bottom = [self.blobs[name] for name in param.bottom]
@@ -140,6 +148,7 @@ class Net:
             layer.reshape(bottom, top)
         except MemoryError as error:
             layer.fail(f"its blobs do not fit into memory: {error}")
+        self._charge_tops(layer, bottom, top)
         self.layers.append(layer)
         self.bottoms.append(bottom)
         self.tops.append(top)
@@ -147,6 +156,11 @@ class Net:
         self._losses.append(self._weigh_losses(layer, top))
         if layer.type == "Input":
             self.inputs.extend(param.top)
+
+    def _charge_tops(self, layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        for blob in top:
+            if not any(blob is source for source in bottom):
+                layer.charge(blob.name, blob.count)
 
     def _top_blob(self, layer: Layer, index: int) -> Blob:
         param = layer.param
@@ -404,6 +418,7 @@ class Net:
     def _reshape_layer(self, index: int) -> None:
         bottom = self.bottoms[index]
         self.layers[index].reshape(bottom, self.tops[index])
+        self._charge_tops(self.layers[index], bottom, self.tops[index])
         self._seen_shapes[index] = [blob.shape for blob in bottom]
 
     def clear_param_diffs(self) -> None:

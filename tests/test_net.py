@@ -169,7 +169,7 @@ def test_an_unnamed_loss_gets_a_top_of_its_own():
 
 
 def test_blobs_that_do_not_fit_into_memory():
-    with pytest.raises(BlobnetError, match=r'layer "ip" \(InnerProduct\): its blobs do not fit into memory: '):
+    with pytest.raises(BlobnetError, match=r'layer "ip" \(InnerProduct\): its blobs need 3.469 EiB, with those'):
         net_from_text("""
             layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1000000000 } } }
             layer {

@@ -72,11 +72,17 @@ class Layer:
     def restore(self, state: dict[str, Any]) -> None:
         self.stream.restore(state["stream"])
 
+    def charge(self, key: object, count: int) -> None:
+        """Count the data of so many elements, before they are made; an error where they exceed the memory allowed."""
+        if fault := self.context.budget.charge((self, key), count * self.dtype.itemsize):
+            self.fail(fault)
+
     def add_blob(self, shape: Sequence[int], filler=None) -> Blob:
         """A new learnable blob, filled by a FillerParameter (zeros when left out)."""
         from blobnet.fillers import fill, is_zero
 
         blob = Blob(tuple(shape), self.dtype, f"{self.name}[{len(self.blobs)}]")
+        self.charge(len(self.blobs), blob.count)
         if filler is not None and not is_zero(filler):
             fill(blob, filler, self.stream, self.param)
         self.blobs.append(blob)

@@ -95,6 +95,8 @@ class HDF5Output(Layer):
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         path = self.param.hdf5_output_param.file_name
         self.require(bool(path), "file_name must name the file to write", "hdf5_output_param.file_name")
+        with placed(self.param):
+            self.context.permit_writing(path)
         self._begun = False
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -112,7 +114,7 @@ class HDF5Output(Layer):
         }
         write = hdf5.append_rows if self._begun else hdf5.begin_rows
         with placed(self.param):
-            write(self.param.hdf5_output_param.file_name, rows)
+            write(self.context.permit_writing(self.param.hdf5_output_param.file_name), rows)
         self._begun = True
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:

@@ -1,5 +1,6 @@
 """The ends of a net: Input, DummyData and Parameter, which have no bottoms, and Silence, which has no tops."""
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ class Source(Layer):
 
     def give_shape(self, blob: Blob, shape: Sequence[int], field: str) -> None:
         self.require(min(shape, default=1) >= 0, f"extents must be 0 or more; got {list(shape)}", field)
+        self.charge(blob.name, math.prod(shape))
         blob.reshape(*shape)
 
 

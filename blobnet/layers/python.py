@@ -130,6 +130,11 @@ class Python(Layer):
         param = self.param.python_param
         self.require(bool(param.module and param.layer), "python_param must name a module and a layer", "python_param")
         self.require(
+            not self.context.untrusted,
+            f'an untrusted net must not run code; this layer would run that of the module "{param.module}"',
+            "python_param.module",
+        )
+        self.require(
             not self.context.allowed_modules.isdisjoint((param.module, ANY_MODULE)),
             f'the module "{param.module}" is not allowed. A Python layer runs the code of its module, so each one must '
             f"be allowed by name; if you trust it, add --allow-python {param.module} to the command, or "
