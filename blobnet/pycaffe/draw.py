@@ -58,14 +58,15 @@ def get_pydot_graph(
     except ImportError as error:
         raise BlobnetError("pydot is not installed; draw_net draws png, svg and dot without it") from error
     graph = pydot.Dot(caffe_net.name or "Net", graph_type="digraph", rankdir=rankdir)
-    for layer in _of_phase(caffe_net, phase).layer:
+    layers = _of_phase(caffe_net, phase).layer
+    for blob in dict.fromkeys(blob for layer in layers for blob in (*layer.bottom, *layer.top)):
+        graph.add_node(pydot.Node(f"{blob}_blob", label=blob, **BLOB_STYLE))
+    for layer in layers:
         in_place = len(layer.top) == 1 and list(layer.top) == list(layer.bottom)
         style = NEURON_LAYER_STYLE if in_place else _style(layer.type)
         label = get_layer_label(layer, rankdir, display_lrm)
         node = pydot.Node(f"{layer.name}_{layer.type}", label=f'"{label}"', **style)
         graph.add_node(node)
-        for blob in dict.fromkeys([*layer.bottom, *layer.top]):
-            graph.add_node(pydot.Node(f"{blob}_blob", label=blob, **BLOB_STYLE))
         for blob in layer.bottom:
             graph.add_edge(pydot.Edge(f"{blob}_blob", node, label='""'))
         for blob in layer.top:
