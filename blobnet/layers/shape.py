@@ -217,8 +217,8 @@ class Slice(AlongAxis):
         extents = np.diff([0, *points, whole]).tolist()
         self.require(
             min(extents) > 0,
-            f"slice_point must rise, from more than 0 to less than {whole}, axis {self.joint_axis} of {describe(blob)}; "
-            f"got {points}",
+            f"slice_point must rise, from more than 0 to less than {whole}, axis {self.joint_axis} of "
+            f"{describe(blob)}; got {points}",
             "slice_param.slice_point",
         )
         return extents
