@@ -16,6 +16,7 @@ from blobnet.blob import Blob
 from blobnet.kernels import activation, elements, eltwise
 from blobnet.kernels.normalization import Line
 from blobnet.layers.base import Layer
+from blobnet.layers.convolution import Convolution
 from blobnet.layers.eltwise import Scale
 from blobnet.layers.normalization import BatchNorm
 from blobnet.passes import fusion
@@ -52,6 +53,10 @@ class Group:
         """Whether the blobs have shapes that the group can handle."""
         return True
 
+    def differentiates(self, wanted: Sequence[bool]) -> bool:
+        """Whether ``backward`` can make the gradients of the bottoms that are wanted, and no others."""
+        return all(wanted)
+
     @property
     def apart(self) -> bool:
         """Whether there are blobs between the layers, which in a net that is not lean need their values."""
@@ -69,13 +74,40 @@ class Group:
         """The last top, from the bottoms."""
         raise NotImplementedError
 
-    def backward(self) -> None:
-        """All gradients of the bottoms, and those wanted of the learnable blobs."""
+    def backward(self, propagate_down: Sequence[bool]) -> None:
+        """The gradients of the bottoms, and those wanted of the learnable blobs."""
         raise NotImplementedError
 
     def unfold(self) -> None:
         """After ``forward``: leave what the layers need to run backward one by one."""
         raise NotImplementedError
+
+
+class ClippedConvolution(Group):
+    """Convolution, then ReLU: the sums are clipped as they are written, dy as it is summed for the bias."""
+
+    @property
+    def convolution(self) -> Convolution:
+        return self.layers[0]
+
+    def is_suited(self) -> bool:
+        return not self.convolution.depthwise
+
+    def differentiates(self, wanted: Sequence[bool]) -> bool:
+        return True
+
+    def forward_as_one(self, backward_follows: bool) -> None:
+        self.convolution.convolve(self.bottom[0], self.top, clip=True)
+
+    def backward(self, propagate_down: Sequence[bool]) -> None:
+        [y] = self.tops[0]
+        self.convolution.clip_gradient(self.top, y)
+        self.convolution.differentiate(self.bottom[0], y, propagate_down[0])
+
+    def unfold(self) -> None:
+        """Where y is clipped, its sign is all that a ReLU needs."""
+        if self.apart:
+            np.copyto(self.tops[0][0].data, self.top.data)
 
 
 class NormalizedLine(Group):
@@ -114,7 +146,7 @@ class NormalizedLine(Group):
         self._spare.swap_data(self.top)
         return self._spare
 
-    def backward(self) -> None:
+    def backward(self, propagate_down: Sequence[bool]) -> None:
         line = self._line()
         sums = self.norm.gradient_sums(line, self.top)
         self.norm.differentiate(line, sums, self.top, self.bottom[0])
@@ -150,7 +182,7 @@ class ClippedSum(Group):
         a, b = self.layers[0].coefficients
         elements.run(eltwise.clipped_sum, y.size, x, a, z, b, y)
 
-    def backward(self) -> None:
+    def backward(self, propagate_down: Sequence[bool]) -> None:
         y, dy = self.top.data.reshape(-1), self.top.diff.reshape(-1)
         dx, dz = (blob.diff.reshape(-1) for blob in self.bottom)
         a, b = self.layers[0].coefficients
@@ -169,7 +201,11 @@ def _run_forward(layers: Sequence[Layer], bottoms: Sequence[list[Blob]], tops: S
         layer.forward(bottom, top)
 
 
-_BY_FIRST_TYPE: dict[str, type[Group]] = {"BatchNorm": NormalizedLine, "Eltwise": ClippedSum}
+_BY_FIRST_TYPE: dict[str, type[Group]] = {
+    "BatchNorm": NormalizedLine,
+    "Convolution": ClippedConvolution,
+    "Eltwise": ClippedSum,
+}
 
 
 def _is_remade(net: "Net", index: int) -> bool:

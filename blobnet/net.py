@@ -387,11 +387,15 @@ class Net:
         """Run layers backward as one where every gradient is wanted, unless a hook wants to see each."""
         if self.before_backward or self.after_backward or not group.is_suited():
             return False
-        for index in group.indices:
-            if not (self.layer_need_backward[index] and all(self.bottom_need_backward[index])):
-                return False
-        group.backward()
-        return True
+        first, *others = group.indices
+        wanted = self.bottom_need_backward[first]
+        runs = group.differentiates(wanted) and self.layer_need_backward[first]
+        runs = runs and all(
+            self.layer_need_backward[index] and all(self.bottom_need_backward[index]) for index in others
+        )
+        if runs:
+            group.backward(wanted)
+        return runs
 
     def _backward_layer(self, index: int) -> None:
         for hook in self.before_backward:

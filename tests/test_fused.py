@@ -12,7 +12,13 @@ from blobnet.testing import net_from_text
 RESIDUAL = """
 layer { name: "data" type: "Input" top: "data" top: "label"
   input_param { shape { dim: 6 dim: 3 dim: 9 dim: 9 } shape { dim: 6 } } }
-layer { name: "c1" type: "Convolution" bottom: "data" top: "c1"
+layer { name: "c0" type: "Convolution" bottom: "data" top: "c0"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "relu0" type: "ReLU" bottom: "c0" top: "c0" }
+layer { name: "cg" type: "Convolution" bottom: "c0" top: "cg"
+  convolution_param { num_output: 6 kernel_size: 3 pad: 1 group: 2 bias_term: false weight_filler { type: "msra" } } }
+layer { name: "relug" type: "ReLU" bottom: "cg" top: "cg" }
+layer { name: "c1" type: "Convolution" bottom: "cg" top: "c1"
   convolution_param { num_output: 5 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
 layer { name: "bn1" type: "BatchNorm" bottom: "c1" top: "c1" }
 layer { name: "scale1" type: "Scale" bottom: "c1" top: "c1" scale_param { bias_term: true } }
@@ -30,7 +36,9 @@ layer { name: "ip" type: "InnerProduct" bottom: "n3" top: "ip"
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
 """
 
-APART = RESIDUAL.replace('bottom: "c1" top: "c1" scale_param', 'bottom: "c1" top: "s1" scale_param')
+APART = RESIDUAL.replace('"ReLU" bottom: "cg" top: "cg"', '"ReLU" bottom: "cg" top: "rg"')
+APART = APART.replace('"Convolution" bottom: "cg"', '"Convolution" bottom: "rg"')
+APART = APART.replace('bottom: "c1" top: "c1" scale_param', 'bottom: "c1" top: "s1" scale_param')
 APART = APART.replace('"ReLU" bottom: "c1" top: "c1"', '"ReLU" bottom: "s1" top: "r1"').replace(
     '"Convolution" bottom: "c1"', '"Convolution" bottom: "r1"'
 )
@@ -133,7 +141,7 @@ def test_one_pass_may_run_as_groups_and_the_other_layer_by_layer(prototxt, lean)
         assert_same_gradients(net, plain)
 
 
-@pytest.mark.parametrize("name", ["bn1", "scale1", "relu1", "sum", "relu2", "bn3"])
+@pytest.mark.parametrize("name", ["c0", "relug", "bn1", "scale1", "relu1", "sum", "relu2", "bn3"])
 @pytest.mark.parametrize("prototxt", [RESIDUAL, APART])
 def test_runs_may_start_and_end_within_a_group(name, prototxt):
     plain = feed(one_by_one(build(prototxt)))
@@ -159,7 +167,9 @@ def test_runs_may_start_and_end_within_a_group(name, prototxt):
 def test_frozen_layers_and_remembered_statistics():
     frozen = RESIDUAL.replace('name: "scale1"', 'name: "scale1" param { lr_mult: 0 } param { lr_mult: 1 }')
     frozen = frozen.replace('name: "bn2"', 'name: "bn2" batch_norm_param { use_global_stats: true }')
-    frozen = frozen.replace('name: "c1"', 'name: "c1" param { lr_mult: 0 } param { lr_mult: 0 }', 1)
+    for name in ("c0", "c1"):
+        frozen = frozen.replace(f'name: "{name}"', f'name: "{name}" param {{ lr_mult: 0 }} param {{ lr_mult: 0 }}', 1)
+    frozen = frozen.replace('name: "cg"', 'name: "cg" param { lr_mult: 0 }', 1)
     fused, plain = build(frozen), one_by_one(build(frozen))
     for net in (fused, plain):
         for blob, value in zip(net.params["bn2"], (0.5, 2, 1), strict=True):

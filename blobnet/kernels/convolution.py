@@ -14,6 +14,7 @@ gradient of the input has no padding in Caffe, so there weights that are not fin
 """
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -38,23 +39,30 @@ FINITE_BLOCK = 1 << 16
 
 
 def forward(
-    x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
+    x: np.ndarray,
+    w: np.ndarray,
+    y: np.ndarray,
+    geometry: Geometry,
+    group: int,
+    bias: np.ndarray | None = None,
+    clip: bool = False,
 ) -> None:
-    """y = w * x + bias."""
+    """y = w * x + bias, or 0 where that is negative and ``clip`` is set, which depthwise convolution leaves out."""
     if config.reference_kernels():
         reference.forward(x, w, y, geometry, group, bias)
         return
     if group == x.shape[1] > 1:
         depthwise.forward(x, w, y, geometry, bias)
         return
+    least = 0.0 if clip else -math.inf
     if _winograd(x, w, geometry, x.shape[1], len(w), group):
-        winograd.correlate(x, w, y, geometry.input, geometry.pad, geometry.output, bias)
+        winograd.correlate(x, w, y, geometry.input, geometry.pad, geometry.output, bias, least)
         return
     frame = patches.patches(geometry).frame
     for part in _portions(y, frame):
         weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
         source = patches.frames(x[part], frame)
-        product.multiply(w, weights, source, columns.transposed(), y[part], outputs, bias=bias)
+        product.multiply(w, weights, source, columns.transposed(), y[part], outputs, bias=bias, least=least)
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, group: int) -> None:
@@ -62,7 +70,7 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     if config.reference_kernels():
         reference.backward_weights(x, dy, dw, geometry, group)
         return
-    if group == x.shape[1] > 1 and all_finite(x):
+    if group == x.shape[1] > 1:
         depthwise.backward_weights(x, dy, dw, geometry)
         return
     if _winograd(x, dy, geometry, x.shape[1], len(dw), group, winograd.LEAST_TILES_OF_WEIGHTS):
@@ -137,6 +145,11 @@ def _spread(dy, w, dx, geometry, group, bias) -> None:
 def backward_bias(dy: np.ndarray, db: np.ndarray) -> None:
     """db[o] += sum over n, p of dy[n, o, p]."""
     parallel_for(sum_channels, len(db), dy, db)
+
+
+def clip_gradient(y: np.ndarray, dy: np.ndarray, g: np.ndarray | None, db: np.ndarray) -> None:
+    """g = dy, but 0 where y is clipped, and db[o] += sum over n, p of g[n, o, p]; g None: in place of dy."""
+    parallel_for(clip_and_sum_channels, len(db), y, dy, g, db)
 
 
 def _portions(y: np.ndarray, frame: patches.Frame) -> Iterator[slice]:
@@ -214,6 +227,24 @@ def turn_filters(start, stop, w, taps, turned):
             for o in range(turned.shape[2]):
                 for t in range(turned.shape[3]):
                     turned[g, c, o, t] = w[g, o, c, taps[t]]
+
+
+@jit
+def clip_and_sum_channels(start, stop, y, dy, g, db):
+    """``clip_gradient`` for the channels start to stop."""
+    nothing = dy.dtype.type(0)
+    for c in range(start, stop):
+        total = 0.0
+        for n in range(dy.shape[0]):
+            values, source = y[n, c], dy[n, c]
+            target = source if g is None else g[n, c]
+            image = nothing
+            for p in range(values.size):
+                gradient = nothing if values[p] <= 0 else source[p]
+                target[p] = gradient
+                image += gradient
+            total += image
+        db[c] += total
 
 
 @jit

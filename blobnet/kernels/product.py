@@ -18,6 +18,7 @@ runs through memory, else of the inner one with a transposition.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -69,27 +70,30 @@ def multiply(
     alpha: float = 1.0,
     beta: float = 0.0,
     bias: np.ndarray | None = None,
+    least: float = -math.inf,
 ) -> None:
     """c = alpha a b + beta c, as above, for C-contiguous arrays of one dtype; with beta 0 the old c is not read.
 
-    bias  [batch x M]: one number is added to every element of a row
+    bias   [batch x M]: one number is added to every element of a row
+    least  no element becomes less
     Every sum is taken in one order, whatever the number of threads.
     """
     batch, m, n = len(c_layout.starts), len(c_layout.outer), len(c_layout.inner)
     shape = _shape(batch, m, n, len(a_layout.inner), c.dtype, config.threads())
     operands = a.reshape(-1), a_layout, b.reshape(-1), b_layout
-    one, alpha, beta = (c.dtype.type(factor) for factor in (1, alpha, beta))
+    one, alpha, beta, least = (c.dtype.type(number) for number in (1, alpha, beta, least))
     bias = np.empty(0, c.dtype) if bias is None else bias
     work = parallel.scratch(shape.work, c.dtype)
     if shape.parts == 1:
-        results = c.reshape(-1), c_layout, alpha, beta, bias
+        results = c.reshape(-1), c_layout, alpha, beta, bias, least
         parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, grain=shape.grain, scratch=work)
     else:
         partial = np.empty((shape.parts, batch * m, n), c.dtype)
         layout = matrix_layout(m, n, batch=shape.parts * batch)
-        results = partial.reshape(-1), layout, one, one * 0, bias[:0]
+        results = partial.reshape(-1), layout, one, one * 0, bias[:0], -one * np.inf
         parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, grain=shape.grain, scratch=work)
-        parallel.parallel_for(add_parts, batch * m, partial, c.reshape(-1), c_layout, alpha, beta, bias, grain=64)
+        sums = partial, c.reshape(-1), c_layout, alpha, beta, bias, least
+        parallel.parallel_for(add_parts, batch * m, *sums, grain=64)
 
 
 class Shape(NamedTuple):
@@ -143,7 +147,7 @@ def _even_part(extent: int, most: int, unit: int) -> int:
 
 
 @jit
-def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, beta, bias, shape, work):
+def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, beta, bias, least, shape, work):
     """Blocks start to stop of the product, in the order part of k, batch member, rows, columns."""
     blocks = shape.row_blocks * shape.column_blocks
     a_size, b_size = shape.rows * shape.depth, shape.columns * shape.depth + shape.lanes * shape.panel
@@ -162,9 +166,8 @@ def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, b
             pack(b, b_layout, member, column, column_stop, k, k_stop, b_panels, shape.panel, shape.lanes, shape.lanes)
             extents = row_stop - row, column_stop - column, k_stop - k
             multiply_panels(a_panels, b_panels, sums, extents, shape, k > k_start)
-        write_block(
-            c, c_layout, item // blocks, row, row_stop, column, column_stop, sums, shape.columns, alpha, beta, bias
-        )
+        extents = row, row_stop, column, column_stop
+        write_block(c, c_layout, item // blocks, extents, sums, shape.columns, alpha, beta, bias, least)
 
 
 _multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors in (1, 2, 3))
@@ -265,8 +268,9 @@ _transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
 
 
 @jit
-def write_block(c, layout, member, row, row_stop, column, column_stop, sums, stride, alpha, beta, bias):
-    """c = alpha sums + beta c + bias over the block; with beta 0 the old c is not read."""
+def write_block(c, layout, member, extents, sums, stride, alpha, beta, bias, least):
+    """c = alpha sums + beta c + bias, or ``least``, over the block; with beta 0 the old c is not read."""
+    row, row_stop, column, column_stop = extents
     columns = column_stop - column
     runs = np.empty((3, columns), np.int64)
     count = find_runs(layout.inner, column, column_stop, columns, runs)
@@ -276,7 +280,7 @@ def write_block(c, layout, member, row, row_stop, column, column_stop, sums, str
         shift = bias[member * len(layout.outer) + i] if len(bias) else alpha * 0
         first = (i - row) * stride
         if scattered:
-            write_scattered(c, start, runs[1], sums[first : first + columns], alpha, beta, shift)
+            write_scattered(c, start, runs[1], sums[first : first + columns], alpha, beta, shift, least)
             continue
         for run in range(count):
             place, length = first + runs[0, run], runs[2, run]
@@ -284,23 +288,29 @@ def write_block(c, layout, member, row, row_stop, column, column_stop, sums, str
             values = sums[place : place + length]
             if beta == 0:
                 for j in range(length):
-                    target[j] = alpha * values[j] + shift
+                    target[j] = _at_least(least, alpha * values[j] + shift)
             else:
                 for j in range(length):
-                    target[j] = alpha * values[j] + shift + beta * target[j]
+                    target[j] = _at_least(least, alpha * values[j] + shift + beta * target[j])
 
 
 @jit
-def write_scattered(c, start, offsets, values, alpha, beta, shift):
-    """c[start + offsets[j]] = alpha values[j] + shift + beta c[start + offsets[j]]."""
+def _at_least(least, value):
+    """The value where it is more or no number."""
+    return least if value <= least else value
+
+
+@jit
+def write_scattered(c, start, offsets, values, alpha, beta, shift, least):
+    """c[start + offsets[j]] = alpha values[j] + shift + beta c[start + offsets[j]], or ``least``."""
     for j in range(len(values)):
         place = start + offsets[j]
-        c[place] = alpha * values[j] + shift + (beta * c[place] if beta != 0 else 0)
+        c[place] = _at_least(least, alpha * values[j] + shift + (beta * c[place] if beta != 0 else 0))
 
 
 @jit
-def add_parts(start, stop, partial, c, layout, alpha, beta, bias):
-    """c = alpha (sum of the parts) + beta c + bias, for the rows start to stop of all members."""
+def add_parts(start, stop, partial, c, layout, alpha, beta, bias, least):
+    """c = alpha (sum of the parts) + beta c + bias, or ``least``, for the rows start to stop of all members."""
     for i in range(start, stop):
         origin = layout.starts[i // len(layout.outer)] + layout.outer[i % len(layout.outer)]
         shift = bias[i] if len(bias) else alpha * 0
@@ -309,4 +319,4 @@ def add_parts(start, stop, partial, c, layout, alpha, beta, bias):
             for part in range(1, len(partial)):
                 total += partial[part, i, j]
             place = origin + layout.inner[j]
-            c[place] = alpha * total + shift + (beta * c[place] if beta != 0 else 0)
+            c[place] = _at_least(least, alpha * total + shift + (beta * c[place] if beta != 0 else 0))

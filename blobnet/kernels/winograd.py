@@ -15,6 +15,7 @@ one long row, cut into blocks: each block is transformed, multiplied and transfo
 cache. What is not finite would spread over a tile, so the caller keeps it away.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -100,17 +101,20 @@ def _grid(outputs: tuple[int, ...], channels: int, tile: int) -> Grid:
     return Grid(rows, columns, height, width, (height * width + LANES) * channels)
 
 
-def correlate(x, w, y, sizes, pad, outputs, bias: np.ndarray | None) -> None:
-    """y = w * x + bias for x [N, C, pixels] of the given sizes, w [O, C, taps], y [N, O, pixels]."""
+def correlate(x, w, y, sizes, pad, outputs, bias: np.ndarray | None, least: float = -math.inf) -> None:
+    """y = w * x + bias, or ``least`` where that is less.
+
+    x [N, C, pixels] of the given sizes, w [O, C, taps], y [N, O, pixels]
+    """
     c, o = x.shape[1], len(w)
     filters = np.empty(ELEMENTS * c * o, w.dtype)
     parallel_for(transform_filters, c, w, np.empty((c, TAPS * TAPS, o), w.dtype), filters, grain=8)
     bias = np.zeros(o, y.dtype) if bias is None else bias
     for part in _portions(x, outputs):
-        _correlate_portion(x[part], filters, y[part], sizes, pad, outputs, bias)
+        _correlate_portion(x[part], filters, y[part], sizes, pad, outputs, bias, y.dtype.type(least))
 
 
-def _correlate_portion(x, filters, y, sizes, pad, outputs, bias) -> None:
+def _correlate_portion(x, filters, y, sizes, pad, outputs, bias, least) -> None:
     n, c, o = len(x), x.shape[1], y.shape[1]
     inputs, grid = _grid(outputs, c, IN), _grid(outputs, o, OUT)
     images = _channels_last(x, sizes, pad, inputs)
@@ -122,7 +126,7 @@ def _correlate_portion(x, filters, y, sizes, pad, outputs, bias) -> None:
     blocks = -(-tiles // block)
     work = scratch(ELEMENTS * block * (c + o + 2 * LANES), y.dtype)
     parallel_for(correlate_blocks, blocks, images, inputs, c, filters, results, grid, o, tiles, block, scratch=work)
-    parallel_for(to_channels_first, n * (o // LANES), results, grid, y, *outputs, bias)
+    parallel_for(to_channels_first, n * (o // LANES), results, grid, y, *outputs, bias, least)
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
@@ -277,8 +281,11 @@ def to_channels_last(start, stop, x, height, width, pad_h, pad_w, images, grid):
 
 
 @jit
-def to_channels_first(start, stop, images, grid, y, height, width, bias):
-    """images [N, grid.height, grid.width, O] to y [N, O, pixels], + bias; an item is a vector of channels."""
+def to_channels_first(start, stop, images, grid, y, height, width, bias, least):
+    """images [N, grid.height, grid.width, O] to y [N, O, pixels], + bias, not below ``least``.
+
+    An item is a vector of channels.
+    """
     channels = y.shape[1]
     block = np.empty(LANES * LANES, y.dtype)
     starts = np.arange(LANES) * channels
@@ -294,7 +301,8 @@ def to_channels_first(start, stop, images, grid, y, height, width, bias):
                     target = y[n, k * LANES + lane, first : first + count]
                     values = block[lane * LANES : lane * LANES + count]
                     for p in range(count):
-                        target[p] = values[p] + bias[k * LANES + lane]
+                        value = values[p] + bias[k * LANES + lane]
+                        target[p] = least if value <= least else value
 
 
 _transpose = simd.transposing_copy(LANES)

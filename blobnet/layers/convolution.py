@@ -185,20 +185,37 @@ class Convolution(Weighted):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for x, y in zip(bottom, top, strict=True):
-            convolution.forward(
-                self.planes(x.data), self.weights(), self.planes(y.data), self.geometry, self.group, self.bias
-            )
+            self.convolve(x, y)
+
+    def convolve(self, x: Blob, y: Blob, clip: bool = False) -> None:
+        """y of x; ``clip``: 0 where it would be negative, unless the convolution is depthwise."""
+        arrays = self.planes(x.data), self.weights(), self.planes(y.data)
+        convolution.forward(*arrays, self.geometry, self.group, self.bias, clip)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel is convolved by itself."""
+        return self.group == self.channels > 1
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         for x, y, propagate in zip(bottom, top, propagate_down, strict=True):
             self.backward_bias(y)
-            dy = self.planes(y.diff)
-            if self.param_propagate_down[0]:
-                convolution.backward_weights(
-                    self.planes(x.data), dy, self.weights("diff"), self.geometry, self.group
-                )
-            if propagate:
-                convolution.backward_data(dy, self.weights(), self.planes(x.diff), self.geometry, self.group)
+            self.differentiate(x, y, propagate)
+
+    def differentiate(self, x: Blob, y: Blob, propagate: bool) -> None:
+        """The gradient of the weights, and that of x where it is to propagate, for one pair."""
+        dy = self.planes(y.diff)
+        if self.param_propagate_down[0]:
+            convolution.backward_weights(self.planes(x.data), dy, self.weights("diff"), self.geometry, self.group)
+        if propagate:
+            convolution.backward_data(dy, self.weights(), self.planes(x.diff), self.geometry, self.group)
+
+    def clip_gradient(self, clipped: Blob, y: Blob) -> None:
+        """The diff of y, and what it adds to that of the bias, from y clipped at 0 and its diff."""
+        g = None if clipped is y else self.planes(y.diff)
+        learns = len(self.blobs) > 1 and self.param_propagate_down[1]
+        db = self.blobs[1].diff if learns else np.empty(self.num_output, self.dtype)
+        convolution.clip_gradient(self.planes(clipped.data), self.planes(clipped.diff), g, db)
 
 
 @register("Deconvolution")

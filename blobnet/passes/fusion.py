@@ -3,7 +3,7 @@
 ``blobnet.fused`` runs what is found here; ``Net`` decides, run by run, whether a group or its layers run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -12,6 +12,7 @@ CHAINS = (
     ("BatchNorm", "Scale", "ReLU"),
     ("BatchNorm", "Scale"),
     ("BatchNorm", "ReLU"),
+    ("Convolution", "ReLU"),
     ("Eltwise", "ReLU"),
 )
 
@@ -53,7 +54,8 @@ def _is_sum_of_two(layer: pb.LayerParameter) -> bool:
     return len(layer.bottom) == 2 and layer.eltwise_param.operation == pb.EltwiseParameter.SUM
 
 
-_KNOWN_SETTINGS = {
+_KNOWN_SETTINGS: dict[str, Callable[[pb.LayerParameter], bool]] = {
+    "Convolution": lambda layer: len(layer.bottom) == 1,
     "BatchNorm": lambda layer: len(layer.bottom) == 1,
     "Scale": _has_channel_scale,
     "ReLU": lambda layer: layer.relu_param.negative_slope == 0,

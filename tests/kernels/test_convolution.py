@@ -152,3 +152,34 @@ def test_infinity_and_nan_reach_what_the_sum_says(name, value, array):
     for got, wanted in zip(case.run(), expected, strict=True):
         np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
         np.testing.assert_array_equal(got[np.isinf(got)], wanted[np.isinf(wanted)])
+
+
+CLIPPED = {
+    **{name: EDGES[name] for name in ("full blocks", "winograd", "one pixel, padded")},
+    "grouped": {"channels": 6, "filters": 4, "group": 2, "size": (9, 8), "kernel": (3, 2), "stride": (2, 1)},
+    "long sums, taken apart": {"channels": 700, "filters": 6, "size": (4, 4), "kernel": (1, 1)},
+}
+
+
+@pytest.mark.parametrize("name", CLIPPED)
+def test_clipped_outputs_are_the_others_or_zero(name):
+    case = Case(np.random.default_rng(6), **CLIPPED[name])
+    case.x[0, 0] = np.nan
+    x, w, bias = (array.astype(np.float32) for array in (case.x, case.w, case.bias))
+    plain, clipped = (np.empty(case.dy.shape, np.float32) for _ in range(2))
+    for clip, y in ((False, plain), (True, clipped)):
+        convolution.forward(_flat(x), _flat(w), _flat(y), case.geometry, case.group, bias, clip)
+    np.testing.assert_array_equal(clipped, np.where(plain <= 0, 0, plain))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_gradient_of_clipped_outputs_and_the_bias(apart):
+    generator = np.random.default_rng(7)
+    y, dy = generator.standard_normal((2, 3, 5, 37)).astype(np.float32)
+    expected = np.where(y <= 0, 0, dy)
+    given, g, db = dy.copy(), np.empty_like(dy), np.ones(5, np.float32)
+    convolution.clip_gradient(y, given, g if apart else None, db)
+    np.testing.assert_array_equal(g if apart else given, expected)
+    np.testing.assert_allclose(db, 1 + expected.sum(axis=(0, 2), dtype=np.float64), rtol=1e-5)
+    if apart:
+        np.testing.assert_array_equal(given, dy)

@@ -33,6 +33,9 @@ BATCH_NORM, SCALE, RELU = "BatchNorm: x -> y", "Scale: y -> y", "ReLU: y -> y"
         ([BATCH_NORM, RELU], [range(1, 3)]),
         ([BATCH_NORM, SCALE, RELU, RELU], [range(1, 4)]),
         (["Eltwise: x z -> y", RELU], [range(1, 3)]),
+        (["Convolution: x -> y", RELU], [range(1, 3)]),
+        (["Convolution: x -> y", BATCH_NORM.replace("x", "y"), RELU], [range(2, 4)]),
+        (["Convolution: x z -> y w", RELU], []),
         (["Eltwise: x z -> y | eltwise_param { coeff: 1 coeff: -1 }", RELU], [range(1, 3)]),
         (["ReLU: x -> x", BATCH_NORM, SCALE, "Eltwise: y z -> s", "ReLU: s -> s"], [range(2, 4), range(4, 6)]),
         (
