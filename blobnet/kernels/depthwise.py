@@ -1,115 +1,213 @@
 """Convolution where every filter sees one channel (group = channels): there is no matrix to multiply.
 
-A plane of the result is a weighted sum of shifted planes. In the frames of ``patches`` a shift is an offset and
-rows follow one another at a fixed distance, so the sum runs over the whole plane in one long loop; what it
-yields between the rows is dropped.
+A vector holds one pixel of as many channels. Planes are turned to that order in frames of zeros; then any tap of
+any pixel, at any stride, is one vector to load, and a result one sum of products of vectors. A vector of channels
+of an image is an item of work, small enough to stay in the cache from the turning in to the turning back.
 """
+
+import functools
+from typing import NamedTuple
 
 import numpy as np
 
-from blobnet.kernels import patches
+from blobnet.kernels import patches, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
-from blobnet.kernels.patches import Frame, Phase
+from blobnet.kernels.patches import Frame
 
-# Elements of a sum that stay in the first cache while all taps are added.
-STRETCH = 2048
+# Neighbouring pixels that are summed at once: rows of ImageNet's nets are multiples of 7.
+PIXELS = 7
+# Taps whose gradients are summed at once.
+TAPS = 9
+
+
+class Sums(NamedTuple):
+    """What to sum for a plane of results, row by row of it, in ``each`` frames that lie one after the other.
+
+    rows         (first pixel of the frame, first pixel of the result, pixels, first and last number of the taps)
+    planes, taps, offsets   of each number: the frame it reads, its tap, its offset from the pixel of the frame
+    source_step, target_step   from one pixel of a row to the next, in the frame and in the result
+    """
+
+    rows: np.ndarray
+    planes: np.ndarray
+    taps: np.ndarray
+    offsets: np.ndarray
+    source_step: int
+    target_step: int
 
 
 def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     """y[n, o] = w[o] * x[n, o // multiplier] + bias[o]."""
-    frame, taps, pixels, row = patches.patches(geometry)
-    whole = patches.Phase(np.arange(len(taps)), taps, pixels, np.arange(len(pixels)), row, 1)
-    _sum_shifted(x, frame, w, whole, y, bias)
+    _correlate(x, patches.padded(geometry).frame, w, _forward_sums(geometry), y, bias)
 
 
 def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     """dx[n, c] = the gradients of its filters' outputs, each turned round."""
-    frame, phases = patches.phases(geometry)
-    for phase in phases:
-        _sum_shifted(dy, frame, w, phase, dx, bias)
+    each = dy.shape[1] // dx.shape[1]
+    _correlate(dy, patches.phases(geometry)[0], w, _backward_sums(geometry, each), dx, bias)
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
-    """dw[o] += dy[n, o] against each shift of x[n, o // multiplier]. What is not finite must be kept away."""
-    frame, taps, pixels, row = patches.patches(geometry)
-    work = scratch(frame.size + int(pixels[-1]) + 1, x.dtype)
-    parallel_for(multiply_shifted, len(dw), x, frame, dy, taps, pixels, row, dw.reshape(len(dw), -1), scratch=work)
+    """dw[o] += dy[n, o] against each shift of x[n, o // multiplier]."""
+    frame, sums = patches.padded(geometry).frame, _forward_sums(geometry)
+    lanes = simd.lanes(dw.dtype)
+    work = scratch((frame.size + dy.shape[2] + len(sums.taps) + 2 * lanes) * lanes, dw.dtype)
+    parallel_for(add_gradients, -(-len(dw) // lanes), x, frame, dy, sums, lanes, dw.reshape(len(dw), -1), scratch=work)
 
 
-def _sum_shifted(planes, frame: Frame, w, phase: Phase, results, bias) -> None:
-    channels, filters = planes.shape[1], results.shape[1]
-    each = max(1, channels // filters)  # planes that a result sums
-    share = max(1, filters // channels)  # results that read a plane
-    bias = np.zeros(filters, results.dtype) if bias is None else bias
-    work = scratch(frame.size + int(phase.sources[-1] - phase.sources[0]) + 1, results.dtype)
+@functools.lru_cache(maxsize=64)
+def _forward_sums(geometry: Geometry) -> Sums:
+    _, taps, pixels, row = patches.padded(geometry)
+    targets = np.arange(0, len(pixels), row)
+    rows = [(pixels[target], target, row, 0, len(taps)) for target in targets]
+    numbers = np.arange(len(taps))
+    return Sums(np.array(rows), numbers * 0, numbers, taps, geometry.stride[-1] if geometry.stride else 1, 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _backward_sums(geometry: Geometry, each: int) -> Sums:
+    frame, phases = patches.phases(geometry)
+    rows, planes, taps, offsets = [], [], [], []
+    for phase in phases:
+        first = sum(map(len, taps))
+        for plane in range(each):
+            planes.append(np.full(len(phase.taps), plane))
+            taps.append(phase.taps)
+            offsets.append(phase.offsets + plane * frame.size)
+        last = sum(map(len, taps))
+        starts = range(0, len(phase.sources), phase.row)
+        rows += [(phase.sources[start], phase.targets[start], phase.row, first, last) for start in starts]
+    return Sums(np.array(rows), *map(np.concatenate, (planes, taps, offsets)), 1, phases[0].step)
+
+
+def _correlate(planes, frame: Frame, w, sums: Sums, results, bias) -> None:
+    images, channels, pixels = results.shape
+    each = max(1, planes.shape[1] // channels)  # planes that a result sums
+    share = max(1, channels // planes.shape[1])  # results that read a plane
+    bias = np.zeros(channels, results.dtype) if bias is None else bias
+    lanes = simd.lanes(results.dtype)
+    work = scratch((each * frame.size + pixels + len(sums.taps) + 4 * lanes) * lanes, results.dtype)
     parallel_for(
-        sum_shifted, len(planes) * filters,
-        planes.reshape(-1, planes.shape[2]), frame, w.reshape(len(w), -1), phase,
-        results.reshape(-1, results.shape[2]), bias, each, share, grain=8, scratch=work,
+        correlate, images * -(-channels // lanes), planes, frame, w.reshape(len(w), -1), sums,
+        results, bias, each, share, lanes, grain=4, scratch=work,
     )  # fmt: skip
 
 
 @jit
-def sum_shifted(start, stop, planes, frame, w, phase, results, bias, each, share, work):
-    """results[i, targets[p]] = bias + sum over its planes and taps of w[taps[t]] plane[sources[p] + offsets[t]]."""
-    filters = len(bias)
+def correlate(start, stop, planes, frame, w, sums, results, bias, each, share, lanes, work):
+    """Vectors of channels start to stop of the results, all images of one vector after the other."""
+    images, channels, pixels = results.shape
     size = len(frame.rows) * frame.extent
-    framed, total = work[:size].reshape(1, size), work[size:]
+    weights, framed = work[: len(sums.taps) * lanes], work[len(sums.taps) * lanes :]
+    total = framed[(each * size + lanes) * lanes :]
+    block = total[(pixels + lanes) * lanes :]
+    offsets = sums.offsets * lanes
+    starts, steps = np.empty(lanes, np.int64), np.arange(lanes) * lanes
+    flat = planes.reshape(-1)
     for item in range(start, stop):
-        n, k = divmod(item, filters)
-        total[:] = bias[k]
-        for j in range(each):
-            plane = n * (filters // share * each) + k // share * each + j
-            patches.fill_frames(0, 1, planes[plane : plane + 1], frame, framed)
-            for first in range(0, len(total), STRETCH):
-                stretch = total[first : first + STRETCH]
-                add_shifted(framed[0], w[k * each + j], phase, first, stretch)
-        for p in range(0, len(phase.targets), phase.row):
-            source, target = phase.sources[p] - phase.sources[0], phase.targets[p]
-            values = total[source : source + phase.row]
-            if phase.step == 1:
-                patches.copy(results[item, target : target + phase.row], values)
-            else:
-                for q in range(len(values)):
-                    results[item, target] = values[q]
-                    target += phase.step
+        vector, n = divmod(item, images)
+        first = vector * lanes
+        if n == 0 or item == start:
+            for t in range(len(sums.taps)):
+                for lane in range(lanes):
+                    o = min(first + lane, channels - 1) * each + sums.planes[t]
+                    weights[t * lanes + lane] = w[o, sums.taps[t]]
+        for plane in range(each):
+            for lane in range(lanes):
+                c = min(first + lane, channels - 1) * each // share + plane
+                starts[lane] = (n * planes.shape[1] + c) * planes.shape[2]
+            fill_frame(flat, starts, frame, framed, plane * size * lanes, lanes)
+        for row in range(len(sums.rows)):
+            sum_row(weights, framed, sums, row, offsets, lanes, total)
+        for p in range(0, pixels, lanes):
+            _transpose(block, 0, lanes, total, p * lanes, steps, lanes)
+            count = min(lanes, pixels - p)
+            for lane in range(min(lanes, channels - first)):
+                values = block[lane * lanes : lane * lanes + count]
+                target = results[n, first + lane, p : p + count]
+                shift = bias[first + lane]
+                for q in range(count):
+                    target[q] = values[q] + shift
 
 
 @jit
-def add_shifted(framed, w, phase, first, total):
-    """total[q] += sum over taps of w[taps[t]] framed[sources[0] + offsets[t] + first + q]; two taps at a time."""
-    base = phase.sources[0] + first
-    pairs = len(phase.taps) // 2 * 2
-    for t in range(0, pairs, 2):
-        a = framed[base + phase.offsets[t] :][: len(total)]
-        b = framed[base + phase.offsets[t + 1] :][: len(total)]
-        wa, wb = w[phase.taps[t]], w[phase.taps[t + 1]]
-        for q in range(len(total)):
-            total[q] += wa * a[q] + wb * b[q]
-    for t in range(pairs, len(phase.taps)):
-        a, wa = framed[base + phase.offsets[t] :][: len(total)], w[phase.taps[t]]
-        for q in range(len(total)):
-            total[q] += wa * a[q]
+def sum_row(weights, framed, sums, row, offsets, lanes, total):
+    """A row of results, PIXELS at once; the last of them end where the row ends."""
+    source, target, count, first, last = sums.rows[row]
+    x_step, y_step = sums.source_step * lanes, sums.target_step * lanes
+    strip = PIXELS if count >= PIXELS else 1
+    for q in range(0, count, strip):
+        q = min(q, count - strip)
+        x, y = source * lanes + q * x_step, target * lanes + q * y_step
+        if strip == 1:
+            _sum_one(weights, framed, x, offsets, first, last, x_step, total, y, y_step)
+        else:
+            _sum_strip(weights, framed, x, offsets, first, last, x_step, total, y, y_step)
+
+
+_sum_one, _sum_strip = simd.weighted_sums(1), simd.weighted_sums(PIXELS)
 
 
 @jit
-def multiply_shifted(start, stop, x, frame, dy, taps, pixels, row, dw, work):
-    """dw[o, t] += sum over n, p of dy[n, o, p] frame[taps[t] + pixels[p]], for the filters start to stop."""
-    size = len(frame.rows) * frame.extent
-    framed, gradient = work[:size].reshape(1, size), work[size:]
-    gradient[:] = 0
-    share = dw.shape[0] // x.shape[1]
-    for o in range(start, stop):
-        c = o // share
-        for n in range(len(x)):
-            patches.fill_frames(0, 1, x[n, c : c + 1], frame, framed)
-            for p in range(0, len(pixels), row):
-                patches.copy(gradient[pixels[p] : pixels[p] + row], dy[n, o, p : p + row])
-            for t in range(len(taps)):
-                shifted = framed[0, taps[t] : taps[t] + len(gradient)]
-                total = dw[o, t] * 0
-                for q in range(len(gradient)):
-                    total += gradient[q] * shifted[q]
-                dw[o, t] += total
+def add_gradients(start, stop, x, frame, dy, sums, lanes, dw, work):
+    """dw[o, t] += sum over n, p of dy[n, o, p] frame[pixel p, tap t], for the vectors of filters start to stop."""
+    images, filters, pixels = dy.shape
+    size, taps = len(frame.rows) * frame.extent, len(sums.taps)
+    gradients, framed = work[: taps * lanes], work[taps * lanes :]
+    turned = framed[(size + lanes) * lanes :]
+    offsets = sums.offsets * lanes
+    starts, dy_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+    x_flat, dy_flat = x.reshape(-1), dy.reshape(-1)
+    for vector in range(start, stop):
+        first = vector * lanes
+        gradients[:] = 0
+        for n in range(images):
+            for lane in range(lanes):
+                o = min(first + lane, filters - 1)
+                dy_starts[lane] = (n * filters + o) * pixels
+                starts[lane] = (n * x.shape[1] + o * x.shape[1] // filters) * x.shape[2]
+            fill_frame(x_flat, starts, frame, framed, 0, lanes)
+            turn(dy_flat, 0, pixels, dy_starts, turned, 0, lanes)
+            for row in range(len(sums.rows)):
+                source, target, count, _, _ = sums.rows[row]
+                place, step = source * lanes, sums.source_step * lanes
+                whole = taps // TAPS * TAPS
+                for t in range(0, whole, TAPS):
+                    _multiply_taps(turned, target * lanes, framed, place, offsets, t, step, count, gradients)
+                for t in range(whole, taps):
+                    _multiply_tap(turned, target * lanes, framed, place, offsets, t, step, count, gradients)
+        for lane in range(min(lanes, filters - first)):
+            for t in range(taps):
+                dw[first + lane, t] += gradients[t * lanes + lane]
+
+
+_multiply_tap, _multiply_taps = simd.products_with_shifts(1), simd.products_with_shifts(TAPS)
+
+
+@jit
+def fill_frame(planes, starts, frame, framed, target, lanes):
+    """The planes that begin at the starts, one per lane, in a frame [pixels, lanes] from target on."""
+    for r in range(len(frame.rows)):
+        first = last = 0
+        if frame.rows[r] >= 0:
+            first = min(frame.extent, max(0, -frame.firsts[r]))
+            last = max(first, min(frame.extent, frame.row_length - frame.firsts[r]))
+        patches.fill(framed[target : target + first * lanes], 0, first * lanes)
+        turn(
+            planes, frame.rows[r] + frame.firsts[r] + first, last - first, starts, framed, target + first * lanes, lanes
+        )
+        target += frame.extent * lanes
+        rest = (frame.extent - last) * lanes
+        patches.fill(framed[target - rest : target], 0, rest)
+
+
+@jit
+def turn(planes, first, count, starts, framed, target, lanes):
+    """framed[target + p lanes + lane] = planes[starts[lane] + first + p]; up to a square of lanes is overwritten."""
+    for p in range(0, count, lanes):
+        _transpose(framed, target + p * lanes, lanes, planes, first + p, starts, min(lanes, count - p))
+
+
+_transpose = simd.transposing_copy(simd.VECTOR_BYTES)

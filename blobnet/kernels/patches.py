@@ -92,6 +92,18 @@ def patches(geometry: Geometry) -> Patches:
 
 
 @functools.lru_cache(maxsize=64)
+def padded(geometry: Geometry) -> Patches:
+    """The same without splitting by phase, for those to whom pixels a stride apart are as good as neighbours."""
+    axes = _axes(geometry)
+    extents = [axis.input + 2 * axis.pad for axis in axes]
+    steps = _steps(extents)
+    frame = _frame([axis.input for axis in axes], [np.array([-axis.pad]) for axis in axes], [1] * len(axes), extents)
+    taps = [np.arange(axis.kernel) * axis.dilation * step for axis, step in zip(axes, steps, strict=True)]
+    pixels = [np.arange(axis.output) * axis.stride * step for axis, step in zip(axes, steps, strict=True)]
+    return Patches(frame, _sums(taps), _sums(pixels), axes[-1].output)
+
+
+@functools.lru_cache(maxsize=64)
 def phases(geometry: Geometry) -> tuple[Frame, list[Phase]]:
     """The gradient of the input reads these: a frame for the output's gradient, and the phases of the input."""
     axes = _axes(geometry)

@@ -226,6 +226,67 @@ def tile_transform(matrix: list[list[float]]):
     return transform_tile
 
 
+def weighted_sums(pixels: int):
+    """The intrinsic for sums over vectors of channels, each with its own weights, at so many pixels."""
+
+    @intrinsic
+    def sum_weighted(typing, w, x, j, offsets, first, last, x_step, y, k, y_step):
+        """Vector y[k + p y_step] = sum over t from first to last of w[t lanes] x[j + offsets[t] + p x_step]."""
+
+        def emit(context, builder, signature, arguments):
+            emitter, w, x, offsets, y = _open(context, builder, signature, arguments, 0, 1, 3, 7)
+            _, _, j, _, first, last, x_step, _, k, y_step = arguments
+            sums = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in range(pixels)]
+            for total in sums:
+                builder.store(emitter.zero(), total)
+            with cgutils.for_range(builder, last, start=first) as loop:
+                weight = emitter.load(w, builder.mul(loop.index, _index(emitter.lanes)))
+                place = builder.add(j, builder.load(builder.gep(offsets, [loop.index])))
+                for p, total in enumerate(sums):
+                    pixel = emitter.load(x, builder.add(place, builder.mul(x_step, _index(p))))
+                    builder.store(emitter.multiply_add(weight, pixel, builder.load(total)), total)
+            for p, total in enumerate(sums):
+                emitter.store(builder.load(total), y, builder.add(k, builder.mul(y_step, _index(p))))
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(w, x, index, offsets, index, index, index, y, index, index), emit
+
+    return sum_weighted
+
+
+def products_with_shifts(shifts: int):
+    """The intrinsic for the products of one row of vectors with so many rows, each summed along the row."""
+
+    @intrinsic
+    def multiply_shifted(typing, x, i, y, j, offsets, first, y_step, count, sums):
+        """Vector sums[t lanes] += sum over q < count of x[i + q lanes] y[j + offsets[t] + q y_step], from t = first."""
+
+        def emit(context, builder, signature, arguments):
+            emitter, x, y, offsets, sums = _open(context, builder, signature, arguments, 0, 2, 4, 8)
+            _, i, _, j, _, first, y_step, count, _ = arguments
+            numbers = [builder.add(first, _index(t)) for t in range(shifts)]
+            starts = [builder.add(j, builder.load(builder.gep(offsets, [number]))) for number in numbers]
+            totals = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in numbers]
+            for total in totals:
+                builder.store(emitter.zero(), total)
+            with cgutils.for_range(builder, count) as loop:
+                factor = emitter.load(x, builder.add(i, builder.mul(loop.index, _index(emitter.lanes))))
+                place = builder.mul(loop.index, y_step)
+                for start, total in zip(starts, totals, strict=True):
+                    shifted = emitter.load(y, builder.add(start, place))
+                    builder.store(emitter.multiply_add(factor, shifted, builder.load(total)), total)
+            for number, total in zip(numbers, totals, strict=True):
+                spot = builder.mul(number, _index(emitter.lanes))
+                emitter.store(builder.fadd(emitter.load(sums, spot), builder.load(total)), sums, spot)
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(x, index, y, index, offsets, index, index, index, sums), emit
+
+    return multiply_shifted
+
+
 def _open(context, builder, signature, arguments, *arrays):
     """An emitter for the element type of the first array, and the memory of each array argument."""
     memory = [context.make_array(signature.args[number])(context, builder, arguments[number]).data for number in arrays]
