@@ -272,3 +272,36 @@ def test_a_subclass_may_call_the_constructor_itself(folder):
             self.extra = len(self.layers)
 
     assert Wrapped("deploy.prototxt").extra == 4
+
+
+FOLDABLE = """
+force_backward: true
+layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 2 dim: 3 dim: 6 dim: 6 } } }
+layer { name: "c" type: "Convolution" bottom: "d" top: "c" convolution_param {
+    num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "n" type: "BatchNorm" bottom: "c" top: "c" }
+layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+layer { name: "r" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "n2" type: "BatchNorm" bottom: "c" top: "n2" }
+layer { name: "s2" type: "Scale" bottom: "n2" top: "s2" }
+layer { name: "r2" type: "ReLU" bottom: "s2" top: "r2" }
+layer { name: "i" type: "InnerProduct" bottom: "r2" top: "i" inner_product_param {
+    num_output: 2 weight_filler { type: "xavier" } } }
+"""
+
+
+@pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
+def test_views_stay_live_from_pass_to_pass(folder, phase):
+    """A program keeps ``net.blobs[...].data`` and looks at it after each pass, whatever runs as one inside."""
+    (folder / "foldable.prototxt").write_text(FOLDABLE)
+    net = caffe.Net("foldable.prototxt", phase)
+    kept = {name: (blob.data, blob.diff) for name, blob in net.blobs.items()}
+    for seed in (1, 2, 3):
+        data = np.random.default_rng(seed).normal(size=(2, 3, 6, 6))
+        outputs = net.forward(d=data)["i"].copy()
+        net.blobs["i"].diff[...] = seed
+        net.backward()
+        np.testing.assert_array_equal(kept["i"][0], outputs)
+        for name, blob in net.blobs.items():
+            np.testing.assert_array_equal(blob.data, kept[name][0])
+            np.testing.assert_array_equal(blob.diff, kept[name][1])
