@@ -49,7 +49,7 @@ def classify(
         images = load_images(Path(source), extension, color=shape[0] > 1)
         log.info("Classifying %d inputs.", len(images))
         return net.predict(images, not center_only)
-    except (OSError, TypeError, ValueError) as error:  # what pycaffe raises
+    except (LookupError, OSError, TypeError, ValueError) as error:  # what pycaffe raises
         raise BlobnetError(f"cannot be classified: {error}", file=str(source)) from error
 
 

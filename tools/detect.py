@@ -50,7 +50,7 @@ def detect(
             net.transformer.set_mean(name, load_mean(mean_file, net.blobs[name].data.shape[1:]))
         net.configure_crop(context_pad)
         found = net.detect_windows(listed.items())
-    except (OSError, TypeError, ValueError) as error:  # what pycaffe raises
+    except (LookupError, OSError, TypeError, ValueError) as error:  # what pycaffe raises
         raise BlobnetError(f"cannot be classified: {error}", file=str(windows)) from error
     return [Detection(one["filename"], tuple(one["window"]), one["prediction"]) for one in found]
 
@@ -58,14 +58,18 @@ def detect(
 def read_windows(path: str | os.PathLike) -> dict[str, list[tuple[int, ...]]]:
     """The windows of each image, in the order in which the images come first."""
     reader = csv.DictReader(io.StringIO(read_bytes(path).decode(errors="replace")), skipinitialspace=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise BlobnetError(f"is no CSV: {error}", file=str(path), line=reader.line_num) from error
     missing = {"filename", *COORDINATES} - set(reader.fieldnames or ())
     if missing:
         raise BlobnetError(
             f"the first line must name the columns; {', '.join(sorted(missing))} missing", file=str(path)
         )
     windows: dict[str, list[tuple[int, ...]]] = {}
-    for row in reader:
-        windows.setdefault(row["filename"], []).append(_window(row, path, reader.line_num))
+    for line, row in rows:
+        windows.setdefault(row["filename"], []).append(_window(row, path, line))
     if not windows:
         raise BlobnetError("lists no windows", file=str(path))
     return windows

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from blobnet.cli.progress import batch_size
 from blobnet.cli.stopwatch import Stopwatch
+from blobnet.errors import BlobnetError
 from blobnet.io.files import atomic_write, os_errors
 from blobnet.io.tensorboard import EventFile
 from blobnet.net import Net
@@ -132,21 +133,20 @@ class JsonLines:
         self._path = path
 
     def start(self, iteration: int, outputs: Sequence[str]) -> float:
-        kept = [record for record in self._read() if record["iteration"] < iteration] if iteration else []
-        _replace(self._path, "".join(map(_json_line, kept)))
-        return kept[-1]["seconds"] if kept else 0.0
+        kept = [(seconds, line) for number, seconds, line in self._read() if number < iteration] if iteration else []
+        _replace(self._path, "".join(f"{line}\n" for _, line in kept))
+        return kept[-1][0] if kept else 0.0
 
     def write(self, record: Record) -> None:
         _append(self._path, _json_line(record))
 
-    def _read(self) -> Iterator[Record]:
-        """The records of the file; lines that are none, such as a torn last one, are left out."""
+    def _read(self) -> Iterator[tuple[int, float, str]]:
+        """Iteration, seconds and text of each line; one that is no record, such as a torn last one, is left out."""
         for line in _read_lines(self._path):
             try:
                 record = json.loads(line)
-                if record["iteration"] >= 0 and record["seconds"] >= 0:
-                    yield record
-            except (KeyError, TypeError, ValueError):
+                yield int(record["iteration"]), float(record["seconds"]), line
+            except (KeyError, OverflowError, TypeError, ValueError):
                 continue
 
 
@@ -158,7 +158,7 @@ class Table:
         self._columns: list[str] = []
 
     def start(self, iteration: int, outputs: Sequence[str]) -> float:
-        rows = list(csv.DictReader(_read_lines(self._path))) if iteration else []
+        rows = _read_rows(self._path) if iteration else []
         kept = [row for row in rows if _is_whole(row) and int(row["iteration"]) < iteration]
         columns = ["iteration", "phase", "net", "time", "seconds", "lr", "images_per_second", "loss"]
         former = [column for column in (rows[0] if rows else {}) if isinstance(column, str)]
@@ -206,7 +206,7 @@ def _json_line(record: Record) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     plain = {name: finite(value) for name, value in record.items()}
-    plain[_OUTPUTS] = {name: finite(value) for name, value in record.get(_OUTPUTS, {}).items()}
+    plain[_OUTPUTS] = {name: finite(value) for name, value in record[_OUTPUTS].items()}
     return json.dumps(plain) + "\n"
 
 
@@ -215,6 +215,13 @@ def _read_lines(path: Path) -> list[str]:
         return []
     with os_errors(path, "read"):
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return list(csv.DictReader(_read_lines(path)))
+    except csv.Error as error:
+        raise BlobnetError(f"is no CSV to go on with: {error}; remove it", file=str(path)) from error
 
 
 def _replace(path: Path, content: str) -> None:

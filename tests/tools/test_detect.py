@@ -73,3 +73,27 @@ def test_tables_that_make_no_sense(windows, table, said, capsys):
 def test_selective_search_is_refused(windows, capsys):
     assert cli.main(["detect", *FLAGS, "--crop_mode=selective_search", windows, "out.csv"]) == 1
     assert "selective search needs MATLAB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tool", ["classify", "detect"])
+@pytest.mark.parametrize(
+    "net",
+    [
+        'layer { name: "y" type: "DummyData" top: "y" dummy_data_param { shape { dim: 1 } } }',
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
+        'layer { name: "y" type: "ReLU" bottom: "x" top: "y" }',
+    ],
+)
+def test_nets_that_take_no_images(windows, tool, net, capsys):
+    with open("net", "w", encoding="utf-8") as file:
+        file.write(net)
+    source = windows if tool == "detect" else PHOTOS[0]
+    assert cli.main([tool, "--model_def=net", FLAGS[1], source, "out.npy"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_table_that_is_none(windows, capsys):
+    with open(windows, "w", encoding="utf-8") as file:
+        file.write("filename,ymin,xmin,ymax,xmax\n" + "a" * 200000)
+    assert cli.main(["detect", *FLAGS, windows, "out.csv"]) == 1
+    assert "windows.csv:1: is no CSV: field larger than field limit" in capsys.readouterr().err

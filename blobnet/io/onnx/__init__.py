@@ -44,12 +44,10 @@ def to_onnx(net: Net):
     for name in net.outputs:
         if name not in net.inputs:
             graph.add_output(name, net.blobs[name].shape)
-    model = onnx.helper.make_model(
+    return onnx.helper.make_model(
         graph.finish(net.name or "net"),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="blobnet",
         producer_version=blobnet.__version__,
     )
-    onnx.checker.check_model(model)
-    return model
