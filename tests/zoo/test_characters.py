@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from blobnet import TEST, BlobnetError, Net
+from blobnet import TEST, BlobnetError, Net, zoo
 from blobnet.io import hdf5
 from blobnet.zoo import characters, datasets, folder
 
@@ -130,3 +130,8 @@ def test_commands(parrot, tmp_path, capsys, monkeypatch):
 def test_what_the_sampler_refuses(parrot, options, said):
     with pytest.raises(BlobnetError, match=said):
         next(characters.sample(*parrot, **options))
+
+
+def test_the_lstm_predicts_what_it_has_not_read():
+    """All 111,540 characters held out; the uniform guess costs 4.17 nats."""
+    assert characters.loss(zoo.load("char_lstm", TEST)) < 1.6
