@@ -231,30 +231,32 @@ def turn_filters(start, stop, w, taps, turned):
 
 @jit
 def clip_and_sum_channels(start, stop, y, dy, g, db):
-    """``clip_gradient`` for the channels start to stop."""
+    """``clip_gradient`` for the channels start to stop, image by image, as they lie in memory."""
     nothing = dy.dtype.type(0)
-    for c in range(start, stop):
-        total = 0.0
-        for n in range(dy.shape[0]):
+    totals = np.zeros(stop - start)
+    for n in range(dy.shape[0]):
+        for c in range(start, stop):
             values, source = y[n, c], dy[n, c]
             target = source if g is None else g[n, c]
-            image = nothing
+            total = nothing
             for p in range(values.size):
                 gradient = nothing if values[p] <= 0 else source[p]
                 target[p] = gradient
-                image += gradient
-            total += image
-        db[c] += total
+                total += gradient
+            totals[c - start] += total
+    for c in range(start, stop):
+        db[c] += totals[c - start]
 
 
 @jit
 def sum_channels(start, stop, dy, db):
     """db[c] += sum over n and p of dy[n, c, p], for the channels start to stop."""
+    totals = np.zeros(stop - start)
+    for n in range(dy.shape[0]):
+        for c in range(start, stop):
+            values, total = dy[n, c], dy.dtype.type(0)
+            for p in range(values.size):
+                total += values[p]
+            totals[c - start] += total
     for c in range(start, stop):
-        total = 0.0
-        for n in range(dy.shape[0]):
-            image = dy.dtype.type(0)
-            for p in range(dy.shape[2]):
-                image += dy[n, c, p]
-            total += image
-        db[c] += total
+        db[c] += totals[c - start]
