@@ -8,6 +8,7 @@ for one key the one with the highest sequence number counts.
 import heapq
 import mmap
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -62,7 +63,7 @@ class Reader:
 
     def _current_manifest(self) -> Path:
         name = read_bytes(self.path / "CURRENT", 256).decode(errors="replace")
-        if not name.startswith("MANIFEST-") or not name.endswith("\n") or "/" in name:
+        if not re.fullmatch(r"MANIFEST-[0-9]+\n", name):
             raise BlobnetError(f"must name a manifest; got {name!r}", file=str(self.path / "CURRENT"))
         return self.path / name[:-1]
 

@@ -1,14 +1,14 @@
-"""LMDB: reading with guards against damaged files, and writing for the converters."""
+"""LMDB: reading, with every page checked, and writing for the converters, by the LMDB library."""
 
 import contextlib
 import os
 import shutil
+import struct
 import tempfile
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from blobnet.errors import BlobnetError
 from blobnet.io.files import os_errors
@@ -16,64 +16,136 @@ from blobnet.io.files import os_errors
 _BATCH = 256  # records a write transaction
 _FIRST_MAP_SIZE = 1 << 28  # doubled whenever the database has filled it
 
-_environments: "weakref.WeakValueDictionary[tuple[int, int], Any]" = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+_PAGE = struct.Struct("<8x2xHHH")  # kind, end of the node offsets, start of the nodes; number and padding do not matter
+_META = struct.Struct("<16xIIQQ48x4xHHQQQQQQQ")
+_NODE = struct.Struct("<IHH")  # size of the value (or page of the child), flags, size of the key
+_HEADER = 16  # bytes of a page that come before its content
+_BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 1, 2, 4, 8
+_MAGIC, _VERSION = 0xBEEFC0DE, 1
+_NO_PAGE = (1 << 64) - 1
+_DEEPEST = 32
+_OUTSIDE = 1  # flag of a node whose value stands on pages of its own
+
+
+class _Tree(NamedTuple):
+    """What a meta page says of the records."""
+
+    transaction: int
+    last_page: int
+    flags: int
+    depth: int
+    entries: int
+    root: int
 
 
 class Reader:
-    """An LMDB folder, open for reading. Nothing is locked, so it may stand on a read-only disk."""
+    """An LMDB folder, open for reading. Nothing is locked, so it may stand on a read-only disk.
+
+    The pages are read and checked here: the LMDB library trusts them, so that a damaged one can end the process.
+    Source of the format: LMDB 0.9, mdb.c (MDB_page, MDB_node, MDB_meta, MDB_db).
+    """
 
     def __init__(self, path: Path):
         self.path = path
         with self._errors():
-            self._environment = _open(path)
-            self._check_size()
-            self._transaction = self._environment.begin()
+            self._file = os.open(path / "data.mdb", os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
+            self._size = os.fstat(self._file).st_size
+            self._page_size = self._read_page_size()
+            self._tree = max(self._meta(0), self._meta(1))
+        needed = (self._tree.last_page + 1) * self._page_size
+        if needed > self._size:
+            self._fail(f"data.mdb is truncated: its header needs {needed} bytes, it has {self._size}")
+        if self._tree.flags or self._tree.depth > _DEEPEST or self._tree.entries * _NODE.size > self._size:
+            self._fail("data.mdb is damaged, or holds no plain keys and values")
 
     def __len__(self) -> int:
         """How many records there are."""
-        with self._errors():
-            return self._environment.stat()["entries"]
+        return self._tree.entries
 
     def records(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in key order, from the record of that number on."""
-        with self._errors(), self._transaction.cursor() as cursor:
-            cursor.first()
-            if all(cursor.next() for _ in range(start)):
-                yield from cursor.iternext()
+        if start >= len(self):
+            return
+        number = 0
+        for page, nodes in self._leaves(self._tree.root, self._tree.depth):
+            for node in nodes[max(0, start - number) :]:
+                yield self._record(page, node)
+            number += len(nodes)
+            if number > len(self):
+                break
+        if number != len(self):
+            self._fail(f"data.mdb is damaged: its header counts {len(self)} records, its pages hold others")
 
-    def _check_size(self) -> None:
-        """Reading a page past the end of the file would kill the process (SIGBUS)."""
-        pages = self._environment.info()["last_pgno"] + 1
-        needed = pages * self._environment.stat()["psize"]
-        size = (self.path / "data.mdb").stat().st_size
-        if needed > size:
-            self._fail(f"data.mdb is truncated: its header needs {needed} bytes, it has {size}")
+    def _leaves(self, number: int, depth: int) -> Iterator[tuple[bytes, Sequence[int]]]:
+        """The leaf pages under a page in key order, with the offsets of their nodes. None is empty."""
+        page = self._page(number)
+        kind, lower, _ = _PAGE.unpack_from(page)
+        if (
+            kind & (_BRANCH | _LEAF) != (_LEAF if depth == 1 else _BRANCH)
+            or not _HEADER < lower <= len(page)
+            or lower % 2
+        ):
+            self._fail(f"data.mdb is damaged: page {number} is not of the kind that its place needs")
+        nodes = struct.unpack_from(f"<{(lower - _HEADER) // 2}H", page, _HEADER)
+        if max(nodes) + _NODE.size > len(page):
+            self._fail(f"data.mdb is damaged: page {number} has nodes beyond its end")
+        if depth == 1:
+            yield page, nodes
+            return
+        for node in nodes:
+            low, high, _ = _NODE.unpack_from(page, node)
+            yield from self._leaves(low | high << 32, depth - 1)
+
+    def _record(self, page: bytes, node: int) -> tuple[bytes, bytes]:
+        size, flags, key_size = _NODE.unpack_from(page, node)
+        start = node + _NODE.size + key_size
+        end = start + (8 if flags & _OUTSIDE else size)
+        if end > len(page) or flags & ~_OUTSIDE:
+            self._fail("data.mdb is damaged, or holds no plain keys and values")
+        key, value = page[start - key_size : start], page[start:end]
+        return key, self._overflow(int.from_bytes(value, "little"), size) if flags & _OUTSIDE else value
+
+    def _overflow(self, number: int, size: int) -> bytes:
+        """A value of that size on pages of its own."""
+        pages = self._read(number * self._page_size, _HEADER + size)
+        if not _PAGE.unpack_from(pages)[0] & _OVERFLOW:
+            self._fail(f"data.mdb is damaged: page {number} holds no large value")
+        return pages[_HEADER:]
+
+    def _page(self, number: int) -> bytes:
+        return self._read(number * self._page_size, self._page_size)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if offset + size > self._size:
+            self._fail(f"data.mdb is truncated or damaged: {offset + size} bytes are needed, it has {self._size}")
+        with self._errors():
+            return os.pread(self._file, size, offset)
+
+    def _read_page_size(self) -> int:
+        size = int.from_bytes(self._read(_HEADER + 24, 4), "little")
+        if size.bit_count() != 1 or not 256 <= size <= 1 << 16:
+            self._fail("cannot be read: data.mdb is no LMDB database of a 64-bit machine")
+        return size
+
+    def _meta(self, number: int) -> _Tree:
+        page = self._page(number)
+        magic, version, _, _, flags, depth, _, _, _, entries, root, last_page, transaction = _META.unpack_from(page)
+        if (magic, version) != (_MAGIC, _VERSION) or not _PAGE.unpack_from(page)[0] & _META_PAGE:
+            self._fail("cannot be read: data.mdb is no LMDB database of a 64-bit machine")
+        if (root == _NO_PAGE) != (entries == 0):
+            self._fail(f"data.mdb is damaged: its header counts {entries} records, with the root page {root}")
+        return _Tree(transaction, last_page, flags, depth, entries, root)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        import lmdb
-
         try:
             yield
-        except (lmdb.Error, OSError) as error:
+        except OSError as error:
             self._fail(f"the LMDB database cannot be read: {error}")
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str) -> NoReturn:
         raise BlobnetError(text, file=str(self.path))
-
-
-def _open(path: Path) -> Any:
-    """The environment of a folder: LMDB allows one a process, so all readers of a database share it."""
-    import lmdb
-
-    status = (path / "data.mdb").stat()
-    with _lock:
-        environment = _environments.get((status.st_dev, status.st_ino))
-        if environment is None:
-            environment = lmdb.open(os.fspath(path), readonly=True, lock=False, create=False)
-            _environments[status.st_dev, status.st_ino] = environment
-        return environment
 
 
 def write_database(path: Path, records: Iterable[tuple[bytes, bytes]]) -> int:

@@ -1,6 +1,7 @@
 """Whole files: read with their faults named, written so that no reader ever sees half of one."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import secrets
@@ -9,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from blobnet.errors import BlobnetError
 
@@ -28,12 +30,18 @@ def os_errors(path: str | os.PathLike, action: str) -> Iterator[None]:
 def read_bytes(path: str | os.PathLike, limit: int | None = None) -> bytes:
     """The content of a regular file, refused where it is larger than ``limit``."""
     with os_errors(path, "read"):
-        status = os.stat(path)
+        status = os.stat(_checked(path))
         if not stat.S_ISREG(status.st_mode):
             raise BlobnetError("cannot read: it is not a regular file", file=str(path))
         if limit is not None and status.st_size > limit:
             raise BlobnetError(f"cannot read {status.st_size} bytes: the limit is {limit}", file=str(path))
         return Path(path).read_bytes()
+
+
+def _checked(path: str | os.PathLike) -> str | os.PathLike:
+    if "\0" in os.fspath(path):
+        raise BlobnetError("cannot read: a file name must not hold a zero byte", file=ascii(path))
+    return path
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -60,6 +68,41 @@ def parse_message(data: bytes, message: Any, place: str) -> None:
         raise BlobnetError(f"is no binary {kind}, or is truncated ({len(data)} bytes)", file=place) from error
     if not message.ListFields():
         raise BlobnetError(f"holds no field of a {kind} ({len(data)} bytes)", file=place)
+    if _holds_text(message.DESCRIPTOR):
+        _check_text(message, place)
+
+
+@functools.cache
+def _holds_text(descriptor: Descriptor) -> bool:
+    """Whether a message of this kind, or one within it, has a string field."""
+    return any(
+        field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.type != FieldDescriptor.TYPE_BYTES
+        for message in _kinds_within(descriptor)
+        for field in message.fields
+    )
+
+
+def _kinds_within(descriptor: Descriptor) -> set[Descriptor]:
+    found, waiting = set(), [descriptor]
+    while waiting:
+        kind = waiting.pop()
+        if kind not in found:
+            found.add(kind)
+            waiting.extend(field.message_type for field in kind.fields if field.message_type)
+    return found
+
+
+def _check_text(message: Any, place: str) -> None:
+    """Refuse text that is not UTF-8: protobuf hands it out as bytes, which no string field takes."""
+    for field, value in message.ListFields():
+        values = [value] if isinstance(value, str | bytes | Message) else value
+        if field.message_type is not None:
+            if _holds_text(field.message_type):
+                for child in values:
+                    _check_text(child, place)
+        elif field.type == FieldDescriptor.TYPE_STRING and any(isinstance(text, bytes) for text in values):
+            kind = message.DESCRIPTOR.name
+            raise BlobnetError(f"is damaged: {field.name} of a {kind} is no UTF-8 text", file=place)
 
 
 def write_message(path: str | os.PathLike, message: Any) -> None:

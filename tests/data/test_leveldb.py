@@ -138,3 +138,9 @@ def test_the_wrong_backend_is_named(tmp_path):
         database.open_database(tmp_path, pb.DataParameter.LMDB)
     with pytest.raises(BlobnetError, match="no such folder"):
         database.open_database(tmp_path / "nowhere", pb.DataParameter.LMDB)
+
+
+def test_a_manifest_whose_name_is_none_is_an_error(tmp_path):
+    write(tmp_path, naive.manifest({}, log_number=8), {"CURRENT": b"MANIFEST-0000\x0007\n"})
+    with pytest.raises(BlobnetError, match="must name a manifest"):
+        leveldb.Reader(tmp_path)

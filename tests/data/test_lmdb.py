@@ -85,3 +85,54 @@ def test_a_file_of_another_kind_is_an_error(tmp_path):
     (tmp_path / "data.mdb").write_bytes(b"something else" * 1000)
     with pytest.raises(BlobnetError, match="cannot be read"):
         lmdb.Reader(tmp_path)
+
+
+def damage(folder, offset, content):
+    data = bytearray((folder / "data.mdb").read_bytes())
+    data[offset : offset + len(content)] = content
+    (folder / "data.mdb").write_bytes(data)
+
+
+def root_of(folder):
+    """The number of the root page, as the newer of the two meta pages has it; pages have 4096 bytes."""
+    data = (folder / "data.mdb").read_bytes()
+    metas = [data[page : page + 4096] for page in (0, 4096)]
+    newest = max(metas, key=lambda meta: meta[144:152][::-1])
+    return int.from_bytes(newest[128:136], "little")
+
+
+@pytest.mark.parametrize(
+    ("offset", "content"),
+    [
+        (10, b"\x02\x00"),  # a leaf in the place of a branch
+        (12, b"\x10\x00"),  # without nodes
+        (12, b"\xff\xff"),  # with more than fit
+        (16, b"\xff\x0f"),  # a node at the end
+    ],
+)
+def test_a_damaged_page_is_an_error(folder, offset, content):
+    damage(folder, 4096 * root_of(folder) + offset, content)
+    with pytest.raises(BlobnetError, match="data.mdb is damaged: page") as caught:
+        list(lmdb.Reader(folder).records())
+    assert caught.value.file == str(folder)
+
+
+def test_a_page_that_is_its_own_child_is_an_error(folder):
+    root = root_of(folder)
+    first_node = int.from_bytes((folder / "data.mdb").read_bytes()[4096 * root + 16 :][:2], "little")
+    damage(folder, 4096 * root + first_node, root.to_bytes(4, "little"))
+    with pytest.raises(BlobnetError, match=f"page {root} is not of the kind that its place needs"):
+        list(lmdb.Reader(folder).records())
+
+
+def test_pages_with_fewer_records_than_the_header_counts_are_an_error(folder):
+    for page in (0, 4096):
+        damage(folder, page + 120, (701).to_bytes(8, "little"))
+    with pytest.raises(BlobnetError, match="its header counts 701 records, its pages hold others"):
+        list(lmdb.Reader(folder).records())
+
+
+def test_large_values_have_pages_of_their_own(tmp_path):
+    records = [(b"%d" % size, bytes(range(256)) * (size // 256)) for size in (1024, 2048, 4096, 9984)]
+    lmdb.write_database(tmp_path / "db", records)
+    assert list(lmdb.Reader(tmp_path / "db").records()) == sorted(records)

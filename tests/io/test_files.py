@@ -90,3 +90,16 @@ def test_writers_of_one_file_do_not_meet(tmp_path):
     for thread in threads:
         thread.join()
     assert files.read_message(tmp_path / "net", pb.NetParameter()) in nets
+
+
+def test_text_that_is_not_utf8_is_an_error(tmp_path):
+    """protobuf hands it out as bytes."""
+    whole = pb.NetParameter(name="net", layer=[pb.LayerParameter(name="conv", bottom=["data", "label"])])
+    (tmp_path / "net").write_bytes(whole.SerializeToString().replace(b"label", b"lab\xffl"))
+    with pytest.raises(BlobnetError, match="is damaged: bottom of a LayerParameter is no UTF-8 text"):
+        files.read_message(tmp_path / "net", pb.NetParameter())
+
+
+def test_a_name_with_a_zero_byte_is_an_error():
+    with pytest.raises(BlobnetError, match="a file name must not hold a zero byte"):
+        files.read_bytes("a\0b")
