@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from blobnet.errors import BlobnetError
+
 
 class _Storage:
     """A flat buffer, made when first used with room for ``capacity`` elements or more, that blobs may share."""
@@ -79,11 +81,14 @@ class Blob:
         """Give the blob new extents. A buffer that is too small is replaced, and no longer shared."""
         if shape == self._shape:
             return
-        count = math.prod(shape)
+        extents = tuple(int(extent) for extent in shape)
+        if extents != shape or min(extents, default=0) < 0:
+            raise BlobnetError(f"the extents of a blob must be whole numbers of 0 or more; got {shape}")
+        count = math.prod(extents)
         for part, storage in self._storage.items():
             if not storage.fits(count):
                 self._storage[part] = _Storage()
-        self._shape = tuple(int(extent) for extent in shape)
+        self._shape = extents
         self._views.clear()
 
     def reshape_like(self, other: "Blob") -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from blobnet.blob import Blob
+from blobnet.errors import BlobnetError
 
 
 def test_views_are_live_and_zero_at_first():
@@ -23,6 +24,15 @@ def test_reshape_keeps_memory_that_is_large_enough():
     assert np.shares_memory(first, blob.data)
     blob.reshape(4, 2)
     assert not np.shares_memory(first, blob.data) and blob.count == 8
+
+
+@pytest.mark.parametrize("shape", [(2, -1), (2.5, 3), ("2",)])
+def test_extents_are_whole_numbers(shape):
+    blob = Blob((2, 3))
+    with pytest.raises(BlobnetError, match="whole numbers of 0 or more; got"):
+        blob.reshape(*shape)
+    blob.reshape(np.int64(3), 2.0)
+    assert blob.shape == (3, 2)
 
 
 def test_a_scalar_blob_has_one_element():
