@@ -49,7 +49,7 @@ def test_shown(size, text):
 HUGE_LAYERS = {
     "input": 'type: "Input" top: "y" input_param { shape { dim: 4294967296 dim: 65536 } }',
     "beyond numpy": 'type: "Input" top: "y" input_param { shape { dim: 4294967296 dim: 4294967296 dim: 99999999 } }',
-    "dummy": 'type: "DummyData" top: "y" dummy_data_param { shape { dim: 999999 dim: 999999 } data_filler { value: 1 } }',
+    "dummy": 'type: "DummyData" top: "y" dummy_data_param { shape { dim: 9999999 dim: 99999 } }',
     "parameter": 'type: "Parameter" top: "y" parameter_param { shape { dim: 999999 dim: 999999 } }',
     "weights": 'type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2000000000 '
     'weight_filler { type: "xavier" } }',
@@ -76,7 +76,8 @@ def test_tops_in_place_and_shapes_that_change_count_once():
     config.set_max_memory(1000)
     net = net_from_text(
         'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 100 } } }'
-        'layer { name: "power" type: "Power" bottom: "x" top: "y" } layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }',
+        'layer { name: "power" type: "Power" bottom: "x" top: "y" }'
+        'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }',
         TEST,
     )
     assert net.context.budget.total == 800

@@ -6,90 +6,15 @@ from collections.abc import Callable, Sequence
 
 Mutation = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 
-_NUMBERS = [
-    "0",
-    "1",
-    "-1",
-    "2",
-    "3",
-    "7",
-    "8",
-    "16",
-    "100",
-    "255",
-    "256",
-    "1000",
-    "4096",
-    "65535",
-    "65536",
-    "1000000",
-    "2147483647",
-    "2147483648",
-    "-2147483648",
-    "4294967295",
-    "4294967296",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "99999999999999999999",
-    "1e-45",
-    "1e38",
-    "1e39",
-    "-1e39",
-    "1e308",
-    "1e309",
-    "nan",
-    "inf",
-    "-inf",
-    "0.5",
-    "-0.5",
-    "0x7fffffff",
-    "010",
-    "08",
-    "1f",
-    ".",
-    ".5",
-    "1e",
-    "0.1.2",
-    "2e9",
-]
-_WORDS = [
-    '""',
-    '"\\xff"',
-    '"a/../../b"',
-    '"/dev/zero"',
-    '"/dev/tty"',
-    '"\\000"',
-    "true",
-    "false",
-    "AVE",
-    "MAX",
-    "{",
-    "}",
-    "<",
-    ">",
-    "[",
-    "]",
-    ":",
-    ";",
-    ",",
-    "-",
-    "#",
-    '"\'"',
-    "\\",
-    "\n",
-    "layer",
-    "layers",
-    "bottom",
-    "top",
-    "name",
-    "type",
-    "param",
-    "include",
-    "input",
-    "input_dim",
-    "shape",
-    "dim",
-]
+_NUMBERS = """
+    0 1 -1 2 3 7 8 16 100 255 256 1000 4096 65535 65536 1000000 2147483647 2147483648 -2147483648 4294967295 4294967296
+    9223372036854775807 -9223372036854775808 99999999999999999999 1e-45 1e38 1e39 -1e39 1e308 1e309 nan inf -inf
+    0.5 -0.5 0x7fffffff 010 08 1f . .5 1e 0.1.2 2e9
+""".split()  # noqa: SIM905
+_WORDS = r"""
+    "" "\xff" "a/../../b" "/dev/zero" "/dev/tty" "\000" true false AVE MAX { } < > [ ] : ; , - # "'" \
+    layer layers bottom top name type param include input input_dim shape dim
+""".split()  # noqa: SIM905
 _TOKEN = re.compile(rb"\"[^\"\n]*\"|[A-Za-z_]\w*|-?[\d.]+(?:[eE][-+]?\d+)?|[^\s\w]")
 _BOUNDARIES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1)
 _BOUNDARIES += (1 << 63, (1 << 64) - 1)
