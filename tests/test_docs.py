@@ -56,6 +56,14 @@ def test_fine_tuning(capsys):
     assert learnt == {"loops"}
 
 
+def test_text(capsys):
+    (example,) = python_blocks("text.md")
+    exec(example, {})
+    written = capsys.readouterr().out
+    assert len(written) == 201
+    assert {"the", "and", "you", "my", "to", "I", "of", "that"} & set(written.split())
+
+
 def test_readme():
     """The three lines of Python; the commands are those of the other tests."""
     page = (DOCS.parent / "README.md").read_text(encoding="utf-8")

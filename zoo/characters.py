@@ -81,6 +81,9 @@ def sample(net: Net, symbols: str, *, start: str = "\n", temperature: float = 1.
 
     temperature  below 1 the net keeps to what it holds likely, above 1 it dares more
     """
+    scored = net.blobs["scores"].shape[-1]
+    if scored != len(symbols):
+        raise BlobnetError(f"the net scores {scored} symbols, but {len(symbols)} are given: they are not of its text")
     unknown = sorted(set(start) - set(symbols))
     if unknown or not start:
         raise BlobnetError(f"start must be characters that the net knows; got {start!r}")
@@ -113,8 +116,8 @@ def main(argv: list[str]) -> None:
     scoring = commands.add_parser("score", help="loss and perplexity on the characters held out")
     sampling = commands.add_parser("sample", help="write text by a trained net")
     for command in (scoring, sampling):
-        command.add_argument("model", choices=["char_lstm", "char_rnn"])
-        command.add_argument("--weights", help="a caffemodel (default: the zoo's)")
+        command.add_argument("model", help="char_lstm, char_rnn, or a folder with prototxts edited from theirs")
+        command.add_argument("--weights", help="a caffemodel (default: the one in the folder, of its name)")
     sampling.add_argument("--symbols", type=Path, help="symbols.txt of the text it learnt (default: Shakespeare's)")
     sampling.add_argument("--length", type=int, default=500, help="characters (default: 500)")
     sampling.add_argument("--temperature", type=float, default=1.0)
@@ -124,9 +127,9 @@ def main(argv: list[str]) -> None:
     if args.command == "prepare":
         prepare(args.text.read_text(encoding="utf-8"), args.folder)
         return
-    folder = zoo.folder(args.model)
+    folder = Path(args.model) if Path(args.model).is_dir() else zoo.folder(args.model)
     prototxt = folder / ("train_val.prototxt" if args.command == "score" else "deploy.prototxt")
-    net = Net(prototxt, pb.TEST, weights=args.weights or folder / f"{args.model}.caffemodel")
+    net = Net(prototxt, pb.TEST, weights=args.weights or folder / f"{folder.resolve().name}.caffemodel")
     if args.command == "score":
         found = loss(net)
         print(f"{found:.4f} nats for a character, perplexity {math.exp(found):.3f}")

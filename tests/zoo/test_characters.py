@@ -123,6 +123,29 @@ def test_commands(parrot, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "rows" / "train.txt").is_file()
 
 
+def test_a_net_of_ones_own_writes_its_own_symbols(tmp_path, capsys):
+    edited = tmp_path / "letters"
+    edited.mkdir()
+    prototxt = (folder("char_rnn") / "deploy.prototxt").read_text().replace(": 65", ": 4")
+    (edited / "deploy.prototxt").write_text(prototxt)
+    net = Net(edited / "deploy.prototxt", TEST, seed=1)
+    (edited / "letters.caffemodel").write_bytes(net.to_proto().SerializeToString())
+    (tmp_path / "symbols.txt").write_text("abcd")
+    characters.main(["sample", str(edited), "--symbols", str(tmp_path / "symbols.txt"), "--start", "c"])
+    written = capsys.readouterr().out.strip()
+    assert len(written) == 501 and set(written) == set("abcd")
+
+
+def test_symbols_of_another_text_are_refused(parrot):
+    with pytest.raises(BlobnetError, match="scores 65 symbols, but 4 are given"):
+        next(characters.sample(parrot[0], "abcd", start="a"))
+
+
+def test_an_unknown_net_gets_the_nearest():
+    with pytest.raises(BlobnetError, match='no model "char_ltsm"; did you mean "char_lstm"'):
+        characters.main(["score", "char_ltsm"])
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [({"start": "é"}, "start must be"), ({"start": ""}, "start must"), ({"temperature": 0}, "positive")],
