@@ -14,7 +14,7 @@ from blobnet.errors import BlobnetError
 from blobnet.layers import layer_types
 from blobnet.layers.python import PythonLayer
 
-__all__ = ["NCCL", "Blob", "BlobVec", "Layer", "Timer", "layer_type_list"]
+__all__ = ["NCCL", "Blob", "BlobVec", "Layer", "RawBlobVec", "Timer", "layer_type_list"]
 __all__ += ["has_nccl", "init_log", "log", "set_device", "set_mode_cpu", "set_mode_gpu", "set_multiprocess"]
 __all__ += ["set_random_seed", "set_solver_count", "set_solver_rank", "solver_count", "solver_rank"]
 
@@ -24,6 +24,9 @@ Layer = PythonLayer
 
 logger = logging.getLogger("blobnet")
 _log_shown = contextlib.ExitStack()
+
+
+RawBlobVec = list  # what Python layers get as bottom and top
 
 
 class BlobVec(list[Blob]):

@@ -25,7 +25,7 @@ def test_every_way_of_importing(installed):
     assert caffe_pb2 is caffe.proto.caffe_pb2
     assert Net is caffe.Net
     assert caffe.coord_map.crop
-    assert caffe._caffe.BlobVec
+    assert caffe._caffe.RawBlobVec is list
     with pytest.raises(ModuleNotFoundError):
         import caffe.model_libs  # noqa: F401
 
