@@ -5,9 +5,11 @@ training began, lr, images_per_second (of training alone), loss (smoothed, as di
 """
 
 import collections
+import contextlib
 import csv
 import io
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -18,11 +20,13 @@ from typing import Any, Protocol
 from blobnet.cli.progress import batch_size
 from blobnet.cli.stopwatch import Stopwatch
 from blobnet.errors import BlobnetError
-from blobnet.io.files import atomic_write, os_errors
+from blobnet.io.files import append, atomic_write, os_errors
 from blobnet.io.tensorboard import EventFile
 from blobnet.net import Net
 from blobnet.solvers.callbacks import Callback, DisplayRecord, Output
 from blobnet.solvers.solver import Solver
+
+log = logging.getLogger("blobnet")
 
 Record = dict[str, Any]
 
@@ -42,18 +46,22 @@ class Sink(Protocol):
 
 
 class Metrics(Callback):
-    """Hands records to sinks."""
+    """Hands records to sinks. One that cannot be begun or written to is warned of; the training goes on."""
 
     def __init__(self, sinks: Sequence[Sink]):
         self._sinks = sinks
+        self._failing: set[Sink] = set()
 
     def on_start(self, solver: Solver) -> None:
-        nets = [solver.net, *solver.test_nets]
-        names = list(dict.fromkeys(name for net in nets for name in _output_names(net)))
         self._images = batch_size(solver.net) * solver.param.iter_size
-        self._seconds_before = max([sink.start(solver.iter, names) for sink in self._sinks])
+        self._seconds_before = self._begin(solver)
         self._started = datetime.now(UTC)
         self._watch = Stopwatch()
+
+    def on_forward(self, solver: Solver, net: Net) -> None:
+        if solver.iter < self._iteration:  # rolled back
+            self._begin(solver)
+        self._iteration = solver.iter
 
     def on_iteration(self, solver: Solver, loss: float) -> None:
         self._watch.lap()
@@ -63,15 +71,38 @@ class Metrics(Callback):
         self._watch.reset()
         images_per_second = round(self._images / pace, 1) if pace else None
         rate = float(f"{record.lr:.7g}")  # base_lr is a float32
-        self._write(record.iteration, "train", record.loss, record.outputs, rate, images_per_second)
+        self._write(solver, "train", record.loss, record.outputs, rate, images_per_second)
 
     def on_test(self, solver: Solver, index: int, outputs: list[Output], loss: float | None) -> None:
         self._watch.skip()
-        self._write(solver.iter, "test", loss, outputs, net=index)
+        self._write(solver, "test", loss, outputs, net=index)
+
+    def _begin(self, solver: Solver) -> float:
+        """Begin the sinks at the solver's iteration; returns the seconds that the training took before."""
+        nets = [solver.net, *solver.test_nets]
+        names = list(dict.fromkeys(name for net in nets for name in _output_names(net)))
+        self._iteration = solver.iter
+        self._begun = []
+        seconds = 0.0
+        for sink in self._sinks:
+            with self._misses(sink):
+                seconds = max(seconds, sink.start(solver.iter, names))
+                self._begun.append(sink)
+        return seconds
+
+    @contextlib.contextmanager
+    def _misses(self, sink: Sink) -> Iterator[None]:
+        try:
+            yield
+            self._failing.discard(sink)
+        except BlobnetError as error:
+            if sink not in self._failing:
+                log.warning("metrics are missed, training goes on: %s", error)
+            self._failing.add(sink)
 
     def _write(
         self,
-        iteration: int,
+        solver: Solver,
         phase: str,
         loss: float | None,
         outputs: Sequence[Output],
@@ -81,7 +112,7 @@ class Metrics(Callback):
     ) -> None:
         now = datetime.now(UTC)
         record = {
-            "iteration": iteration,
+            "iteration": solver.iter,
             "phase": phase,
             "net": net,
             "time": now.isoformat(timespec="milliseconds"),
@@ -93,8 +124,9 @@ class Metrics(Callback):
                 zip(_numbered([output.name for output in outputs]), (output.value for output in outputs), strict=True)
             ),
         }
-        for sink in self._sinks:
-            sink.write(record)
+        for sink in self._begun:
+            with self._misses(sink):
+                sink.write(record)
 
 
 def of(solver: Solver, tensorboard: str | None = None) -> Metrics:
@@ -138,7 +170,7 @@ class JsonLines:
         return kept[-1][0] if kept else 0.0
 
     def write(self, record: Record) -> None:
-        _append(self._path, _json_line(record))
+        append(self._path, _json_line(record).encode())
 
     def _read(self) -> Iterator[tuple[int, float, str]]:
         """Iteration, seconds and text of each line; one that is no record, such as a torn last one, is left out."""
@@ -169,7 +201,7 @@ class Table:
     def write(self, record: Record) -> None:
         row = {name: value for name, value in record.items() if name != _OUTPUTS}
         row |= {f"{_OUTPUTS}.{name}": value for name, value in record[_OUTPUTS].items()}
-        _append(self._path, self._lines([row]))
+        append(self._path, self._lines([row]).encode())
 
     def _lines(self, rows: Sequence[dict[str, Any]]) -> str:
         text = io.StringIO(newline="")
@@ -181,7 +213,9 @@ class TensorBoard:
     """An event file in a folder. Tags: ``train/<output>``, ``test/<output>`` (``test1/...``), lr, smoothed_loss, ..."""
 
     def __init__(self, folder: str | os.PathLike):
-        self._folder = folder
+        self._folder = Path(folder)
+        with os_errors(folder, "write events here"):
+            self._folder.mkdir(parents=True, exist_ok=True)
 
     def start(self, iteration: int, outputs: Sequence[str]) -> float:
         self._file = EventFile(self._folder, iteration)
@@ -229,8 +263,3 @@ def _replace(path: Path, content: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
-
-
-def _append(path: Path, content: str) -> None:
-    with os_errors(path, "write"), open(path, "a", encoding="utf-8") as file:
-        file.write(content)

@@ -1,6 +1,7 @@
 """Whole files: read with their faults named, written so that no reader ever sees half of one."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -140,6 +141,18 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         flush(target.parent)
+
+
+def append(path: str | os.PathLike, content: bytes) -> None:
+    """Append to a file: all of it or, where the disk is full, nothing."""
+    with os_errors(path, "write"), open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def flush(path: Path) -> None:

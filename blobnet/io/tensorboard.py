@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from blobnet.io.blob_proto import varint
-from blobnet.io.files import os_errors
+from blobnet.io.files import append
 from blobnet.kernels import checksum
 
 _VERSION = b"brain.Event:2"
@@ -29,8 +29,6 @@ class EventFile:
     def __init__(self, folder: str | os.PathLike, first_step: int = 0):
         name = f"events.out.tfevents.{time.time():.6f}.{platform.node()}.{os.getpid()}"
         self.path = Path(folder) / name
-        with os_errors(folder, "write events here"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         self._append(_field(3, _VERSION))
         if first_step:
             self._append(_step(first_step) + _field(7, _SESSION_START))
@@ -43,9 +41,7 @@ class EventFile:
     def _append(self, event: bytes) -> None:
         event = b"\x09" + struct.pack("<d", time.time()) + event
         length = struct.pack("<Q", len(event))
-        record = length + _masked_checksum(length) + event + _masked_checksum(event)
-        with os_errors(self.path, "write"), open(self.path, "ab") as file:
-            file.write(record)
+        append(self.path, length + _masked_checksum(length) + event + _masked_checksum(event))
 
 
 def _step(number: int) -> bytes:

@@ -7,7 +7,11 @@ import struct
 import pytest
 
 from blobnet import cli
+from blobnet.cli import metrics
 from blobnet.io.tensorboard import EventFile
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
+from blobnet.solvers.registry import create
 from blobnet.tools import parse_log
 
 COLUMNS = "iteration,phase,net,time,seconds,lr,images_per_second,loss,outputs.loss"
@@ -153,7 +157,7 @@ def test_tensorboard(run_folder):
 
 
 def test_tensorboard_drops_what_is_run_again(tmp_path):
-    file = EventFile(tmp_path / "runs", first_step=300)
+    file = EventFile(tmp_path, first_step=300)
     file.write(300, {"lr": 0.25})
     _, start, event = events(file.path)
     assert start[1:] == [(2, 300), (7, b"\x08\x01")]
@@ -181,3 +185,23 @@ def test_a_log_that_caffes_parse_log_reads(run_folder, capsys):
         [record["outputs"]["loss"] for record in json_records() if record["phase"] == "train"], rel=1e-5
     )
     assert {row["LearningRate"] for row in train} == {0.1}
+
+
+def test_a_training_goes_on_without_its_metrics(run_folder, caplog):
+    (run_folder / "line_metrics.csv").mkdir()
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 0
+    assert places(json_records()) == ALL
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["metrics are missed, training goes on: line_metrics.csv: cannot write: Is a directory"]
+
+
+def test_a_rolled_back_training_writes_its_iterations_once(run_folder):
+    solver = create(text.read("solver.prototxt", pb.SolverParameter()))
+    solver.callbacks.append(metrics.of(solver, "runs"))
+    solver.param.max_iter = 1
+    solver.solve()
+    solver.step(2)  # a last display at iteration 2
+    solver.restore("line_iter_1.solverstate")
+    solver.step(2)
+    assert places(json_records()) == places(rows()) == ALL[:4]
+    assert len(list((run_folder / "runs").iterdir())) == 2

@@ -1,4 +1,5 @@
 import os
+import resource
 import threading
 
 import pytest
@@ -103,3 +104,18 @@ def test_text_that_is_not_utf8_is_an_error(tmp_path):
 def test_a_name_with_a_zero_byte_is_an_error():
     with pytest.raises(BlobnetError, match="a file name must not hold a zero byte"):
         files.read_bytes("a\0b")
+
+
+def test_what_does_not_fit_on_the_disk_is_not_appended_in_part(tmp_path):
+    path = tmp_path / "log"
+    files.append(path, b"first\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9, limits[1]))
+    try:
+        with pytest.raises(BlobnetError, match="log: cannot write: No space left on device"):
+            files.append(path, b"second\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"first\n"
+    files.append(path, b"third\n")
+    assert path.read_bytes() == b"first\nthird\n"
