@@ -1,5 +1,6 @@
 """Layer: one step of a net. A subclass declares its arity, computes shapes and calls kernels."""
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -74,7 +75,7 @@ class Layer:
 
     def charge(self, key: object, count: int) -> None:
         """Count the data of so many elements, before they are made; an error where they exceed the memory allowed."""
-        if fault := self.context.budget.charge((self, key), count * self.dtype.itemsize):
+        if fault := self.context.budget.charge((weakref.ref(self), key), count * self.dtype.itemsize):
             self.fail(fault)
 
     def add_blob(self, shape: Sequence[int], filler=None) -> Blob:
