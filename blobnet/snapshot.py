@@ -91,7 +91,7 @@ def read(path: str | Path) -> State:
             text = "holds weights, not the state of a solver: give it as weights, or give the solverstate beside it"
             raise BlobnetError(text, file=str(path)) from None
         raise
-    if isinstance(state.learned_net, bytes) or "\0" in state.learned_net:
+    if "\0" in state.learned_net:
         raise BlobnetError(f"its learned_net is no file name: {state.learned_net!r}", file=str(path))
     return state
 

@@ -28,7 +28,7 @@ def read_whole_passes(net: Net) -> None:
 def pass_weights(net: Net, param: pb.SolverParameter, field: str) -> list[int]:
     """How many examples each batch of one pass over the net's data holds; ``field``: for whose sake, in errors."""
     size, examples = data_size(net, param, field)
-    return [passes.rows_of_batch(number, size, examples).count for number in range(passes.batches(size, examples))]
+    return [passes.rows_of_batch(number, size, examples).length for number in range(passes.batches(size, examples))]
 
 
 def data_size(net: Net, param: pb.SolverParameter, field: str) -> tuple[int, int]:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from blobnet.blob import Blob
-from blobnet.errors import BlobnetError
+from blobnet.errors import BlobnetError, error_at
 from blobnet.layers.base import Layer, describe
 from blobnet.net import Net
+from blobnet.proto import blobnet_pb2 as pb
 
 log = logging.getLogger("blobnet")
 
@@ -23,10 +24,18 @@ class NotFinite(BlobnetError):
 
 
 class Guard:
-    """Looks at the loss and the gradients of each pass. With ``warn`` it says where a fault begins, else it raises."""
+    """Looks at the loss and gradients of each pass, and at the weights of a snapshot. A fault raises NotFinite.
 
-    def __init__(self, warn: bool):
-        self._warn = warn
+    With ``warn`` it is said once, where it begins.
+    """
+
+    def __init__(self, param: pb.SolverParameter):
+        if param.on_nan not in ("stop", "warn", "rollback"):
+            text = f'on_nan must be "stop", "warn" or "rollback"; got "{param.on_nan}"'
+            raise error_at(param, text, "on_nan")
+        if param.on_nan == "rollback" and param.snapshot <= 0:
+            raise error_at(param, "on_nan: rollback needs snapshot above 0", "on_nan")
+        self._warn = param.on_nan == "warn"
         self._warned = False
 
     def check(self, net: Net, loss: float, iteration: int) -> None:
@@ -38,6 +47,11 @@ class Guard:
                 raise NotFinite(message)
             log.warning("%s; training goes on, as on_nan: warn asks", message)
         self._warned = bool(fault)
+
+    def check_weights(self, net: Net, iteration: int) -> None:
+        """What a snapshot is about to hold."""
+        if not self._warn and not all(finite(blob.data) for blob in net.learnable_params):
+            raise NotFinite(f"iteration {iteration}: no snapshot of weights that are not finite; {origin(net)}")
 
     def _fault(self, net: Net, loss: float) -> str:
         if not math.isfinite(loss):

@@ -1,5 +1,7 @@
 """The nets a SolverParameter asks for: one to train, any number to test, each in its state and with its weights."""
 
+from pathlib import Path
+
 from blobnet.context import Context
 from blobnet.errors import error_at
 from blobnet.net import Net
@@ -7,19 +9,35 @@ from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.solvers import epochs
 
+Source = tuple[pb.NetParameter | str, "pb.Phase", pb.NetState]  # a net or its file, phase, what else its state is
+
 TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
 
 
 def train_net(param: pb.SolverParameter, context: Context) -> Net:
+    """The train net, as ``train_source`` says."""
+    return _build(*train_source(param), param, context)
+
+
+def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
+    """The test nets, as ``test_sources`` says."""
+    nets = [_build(*source, param, context) for source in test_sources(param)]
+    if whole_passes(param):
+        for net in nets:
+            epochs.read_whole_passes(net)
+    return nets
+
+
+def train_source(param: pb.SolverParameter) -> Source:
     """The train net. Its state: phase TRAIN, then the net's own ``state``, then ``train_state``."""
     given = [field for field in TRAIN_NETS if param.HasField(field)]
     if len(given) != 1:
         rule = f"exactly one of {', '.join(TRAIN_NETS)} must name the train net"
         raise error_at(param, f"{rule}; got {', '.join(given) or 'none'}", given[-1] if given else "")
-    return _build(getattr(param, given[0]), pb.TRAIN, param.train_state, param, context)
+    return getattr(param, given[0]), pb.TRAIN, param.train_state
 
 
-def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
+def test_sources(param: pb.SolverParameter) -> list[Source]:
     """The test nets: test_net_param, then test_net, then ``net`` or ``net_param`` for each test_iter that is left.
 
     Without any test_iter, but with test_interval, a test is one pass over the data: of the named test nets, or, where
@@ -46,11 +64,7 @@ def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
         rule = "test_interval must be above 0 where there are test nets"
         raise error_at(param, f"{rule}; got {param.test_interval}", "test_interval")
     states = param.test_state or [pb.NetState()] * len(sources)
-    nets = [_build(source, pb.TEST, state, param, context) for source, state in zip(sources, states, strict=True)]
-    if whole_passes(param):
-        for net in nets:
-            epochs.read_whole_passes(net)
-    return nets
+    return [(source, pb.TEST, state) for source, state in zip(sources, states, strict=True)]
 
 
 def whole_passes(param: pb.SolverParameter) -> bool:
@@ -58,9 +72,10 @@ def whole_passes(param: pb.SolverParameter) -> bool:
     return param.test_interval > 0 and not param.test_iter
 
 
-def _build(
-    source: pb.NetParameter | str, phase: pb.Phase, asked: pb.NetState, param: pb.SolverParameter, context: Context
-) -> Net:
+def resolve(
+    source: pb.NetParameter | str, phase: pb.Phase, asked: pb.NetState, context: Context
+) -> tuple[pb.NetParameter, pb.NetState, Path | None]:
+    """The net of a source, its state, and the folder of its file."""
     folder = context.folder
     net_param = pb.NetParameter()
     if isinstance(source, str):
@@ -73,6 +88,13 @@ def _build(
     state.phase = phase
     state.MergeFrom(net_param.state)
     state.MergeFrom(asked)
+    return net_param, state, folder
+
+
+def _build(
+    source: pb.NetParameter | str, phase: pb.Phase, asked: pb.NetState, param: pb.SolverParameter, context: Context
+) -> Net:
+    net_param, state, folder = resolve(source, phase, asked, context)
     net = Net(
         net_param,
         state.phase,
@@ -82,6 +104,7 @@ def _build(
         dtype=context.dtype,
         folder=folder,
         allowed_modules=tuple(context.allowed_modules),
+        untrusted=context.untrusted,
     )
     for weights in ",".join(param.weights).split(",") if param.weights else ():
         net.copy_trained_layers_from(context.find(weights.strip()))

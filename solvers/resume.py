@@ -34,7 +34,8 @@ def moment(solver: "Solver") -> dict[str, Any]:
 def restore(solver: "Solver", resume: dict[str, Any] | None, path: str) -> None:
     """Take up what ``moment`` has held. Test nets and watches that the snapshot does not know start over."""
     if resume is None:
-        log.info("%s: holds no random state, data positions or losses, as Caffe wrote it; these start over", path)
+        text = "%s: holds no random state, data positions or losses, as Caffe wrote it; these start over"
+        log.info(f"{text}. Nor does it say the solver's type: be sure that it is {solver.type}", path)
         return
     try:
         solver.lr = float(resume["lr"])

@@ -96,7 +96,7 @@ class Solver:
         self.losses: collections.deque[float] = collections.deque(maxlen=param.average_loss)
         self.snapshots: list[int] = []
         self.watches = watches(param, self.test_nets)
-        self._guard = Guard(warn=param.on_nan == "warn")
+        self._guard = Guard(param)
         self._display_time = time.monotonic()
         self._snapshot_iter: int | None = None
         self._last_state: Path | None = None
@@ -115,12 +115,6 @@ class Solver:
         for field in ("max_epoch", "snapshot_keep"):
             value = getattr(self.param, field)
             self.require(value >= 0, f"{field} must be 0 or more; got {value}", field)
-        on_nan = self.param.on_nan
-        known = on_nan in ("stop", "warn", "rollback")
-        self.require(known, f'on_nan must be "stop", "warn" or "rollback"; got "{on_nan}"', "on_nan")
-        self.require(
-            on_nan != "rollback" or self.param.snapshot > 0, "on_nan: rollback needs snapshot above 0", "on_nan"
-        )
 
     def step_size(self) -> float:
         """The rate that the kernel takes, before lr_mult."""
@@ -166,7 +160,12 @@ class Solver:
         self._display_time = time.monotonic()
         stop = self.iter + iterations
         while self.iter < stop and not self.stopped:
-            self._iterate()
+            try:
+                self._iterate()
+            except NotFinite as fault:
+                if self.param.on_nan != "rollback":
+                    raise
+                self._roll_back(fault)
 
     def _iterate(self) -> None:
         self.net.clear_param_diffs()
@@ -175,14 +174,8 @@ class Solver:
             if self.stopped:
                 return
         display = self._due(self.param.display)
-        try:
-            with debug.logged(self.net, display and self.param.debug_info):
-                loss = self._accumulate_gradients()
-        except NotFinite as fault:
-            if self.param.on_nan != "rollback":
-                raise
-            self._roll_back(fault)
-            return
+        with debug.logged(self.net, display and self.param.debug_info):
+            loss = self._accumulate_gradients()
         self.losses.append(loss)
         if isinstance(plateau := self.watches.get("plateau"), Plateau):
             plateau.on_loss(self, self._mean_loss())
@@ -346,6 +339,7 @@ class Solver:
             folder.write_best(self._prefix(), self.net, self._as_hdf5)
 
     def _try_snapshot(self) -> None:
+        self._guard.check_weights(self.net, self.iter)
         with self._misses():
             self.snapshot()
 

@@ -75,7 +75,7 @@ class ImageLoader:
     def load(self, position: Position, batch: Batch) -> Position:
         number, size = position["batch"], self._param.batch_size
         rows = rows_of_batch(number, size, self.examples) if self.whole_passes else Rows(number * size, size)
-        draws = self._transformer.draw(self._stream.at("augment", number), rows.count)
+        draws = self._transformer.draw(self._stream.at("augment", number), rows.length)
         batch.fill(self._items(rows.first), self._transformer, draws)
         return {"batch": number + 1}
 

@@ -7,7 +7,7 @@ class Rows(NamedTuple):
     """The examples of a batch: the first one, counted from the start of training on, and how many."""
 
     first: int
-    count: int
+    length: int
 
 
 def rows_of_batch(number: int, size: int, examples: int) -> Rows:

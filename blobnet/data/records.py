@@ -49,7 +49,7 @@ class RecordLoader:
         self._seek(position["record"])
         number, count = position["batch"], self._param.batch_size
         if self.whole_passes:
-            count = rows_of_batch(number, count, self.examples).count
+            count = rows_of_batch(number, count, self.examples).length
         draws = self._transformer.draw(self._stream.at("augment", number), count)
         batch.fill(self._items(), self._transformer, draws)
         return {"batch": number + 1, "record": self._next_record}

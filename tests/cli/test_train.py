@@ -160,3 +160,42 @@ def test_a_terminal_gets_one_live_line(run_folder):
         rb"\r\x1b\[KIteration \d+/1000000000  loss \S+  lr 0.1  \d+ images/s  (\d+ days, )?\d+:\d\d:\d\d left", shown
     )
     assert b"Train net output" not in shown
+
+
+def test_resume_auto_starts_and_goes_on(run_folder, capsys):
+    """The same command line again and again, as after a crash, ends as one training does."""
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 0
+    whole = read_weights("line_iter_4.caffemodel")["ip"]
+    for path in run_folder.glob("line_iter_*"):
+        path.unlink()
+    capsys.readouterr()
+    text = (run_folder / "solver.prototxt").read_text()
+    for end, going_on in ((2, None), (3, 2), (4, 3), (4, 4)):
+        (run_folder / "solver.prototxt").write_text(text.replace("max_iter: 4", f"max_iter: {end}"))
+        assert cli.main(["train", "--solver=solver.prototxt", "--resume", "auto"]) == 0
+        found = [line for line in messages(capsys) if "going on from iteration" in line]
+        assert found == ([f"line_iter_{going_on}.solverstate: going on from iteration {going_on}"] if going_on else [])
+    assert [array.tolist() for array in read_weights("line_iter_4.caffemodel")["ip"]] == [a.tolist() for a in whole]
+
+
+def test_resume_with_other_weights(run_folder, capsys):
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 0
+    (run_folder / "line_iter_2.caffemodel").write_bytes((run_folder / "line_iter_4.caffemodel").read_bytes())
+    command = ["train", "--solver=solver.prototxt", "--resume=line_iter_4.solverstate"]
+    (run_folder / "line_iter_4.caffemodel").write_bytes(b"")
+    assert cli.main(command) == 1
+    assert "its weights were not written with the state" in capsys.readouterr().err
+    assert cli.main([*command, "--weights=line_iter_2.caffemodel"]) == 0
+
+
+def test_snapshot_and_resume_exclude_each_other(run_folder, capsys):
+    assert cli.main(["train", "--solver=solver.prototxt", "--snapshot=a", "--resume=b"]) == 1
+    assert "--snapshot and --resume both resume a training" in capsys.readouterr().err
+
+
+def test_a_training_without_its_last_snapshot_fails(run_folder, capsys):
+    (run_folder / "line_iter_4.caffemodel").mkdir()
+    assert cli.main(["train", "--solver=solver.prototxt"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("error: the last snapshot is missing: ")
+    assert sum("Iteration 4: no snapshot, training goes on" in line for line in said) == 1

@@ -7,9 +7,9 @@ from blobnet.data.passes import Rows, batches, rows_of_batch
 def test_each_pass_holds_every_example_once_and_in_order(size, examples):
     per_pass = batches(size, examples)
     rows = [rows_of_batch(number, size, examples) for number in range(3 * per_pass)]
-    seen = [first + i for first, count in rows for i in range(count)]
+    seen = [first + i for first, length in rows for i in range(length)]
     assert seen == list(range(3 * examples))
-    assert all(count <= size for _, count in rows)
+    assert all(length <= size for _, length in rows)
 
 
 def test_the_last_batch_of_a_pass_is_the_short_one():

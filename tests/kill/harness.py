@@ -172,6 +172,8 @@ def run(folder: Path, kills: int, seed: int) -> Tally:
             else:
                 tally.kills += 1
                 look(memory, tally)
+                if tally.kills % 100 == 0:
+                    print(f"{tally.kills} kills", file=sys.stderr, flush=True)
     return tally
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from blobnet import solvers
 from blobnet.errors import BlobnetError
+from blobnet.io.weights import read_weights
 from blobnet.solvers import guards
 from tests.solvers.small import Events, create
 
@@ -157,6 +158,17 @@ def test_rollback_ends_after_three_times(tmp_path, monkeypatch):
     fields = 'on_nan: "rollback" snapshot: 2 snapshot_prefix: "s"'
     solver = create(tmp_path, fields, NET, callbacks=[Feed(math.nan)])
     assert "rolled back 3 times to s_iter_2.solverstate" in stopped(solver)
+
+
+def test_no_snapshot_holds_weights_that_overflowed(tmp_path, monkeypatch):
+    """The gradient is finite, the step is not."""
+    monkeypatch.chdir(tmp_path)
+    solver = create(tmp_path, "base_lr: 3e38 snapshot: 1", NET, callbacks=[Feed(10.0)])
+    message = stopped(solver)
+    assert "no snapshot of weights that are not finite" in message or "the loss is" in message
+    for path in tmp_path.glob("*.caffemodel"):
+        assert all(guards.finite(array) for arrays in read_weights(path).values() for array in arrays)
+    assert 'layer "' in message
 
 
 def test_rollback_needs_a_snapshot(tmp_path, monkeypatch):
