@@ -50,7 +50,9 @@ class Metrics(Callback):
 
     def __init__(self, sinks: Sequence[Sink]):
         self._sinks = sinks
+        self._begun: list[Sink] = []
         self._failing: set[Sink] = set()
+        self._iteration = 0
 
     def on_start(self, solver: Solver) -> None:
         self._images = batch_size(solver.net) * solver.param.iter_size
