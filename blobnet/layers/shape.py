@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from blobnet.blob import Blob
-from blobnet.kernels import eltwise
+from blobnet.kernels import eltwise, parts
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import register
 
@@ -144,11 +144,6 @@ class AlongAxis(Layer):
         return self.axis(blob, getattr(param, old_field), f"{message}.{old_field}")
 
 
-def split_at(array: np.ndarray, extents: list[int], axis: int) -> list[np.ndarray]:
-    """Views of the parts of an array."""
-    return np.split(array, np.cumsum(extents)[:-1], axis=axis)
-
-
 @register("Concat")
 class Concat(AlongAxis):
     """The bottoms joined along ``axis`` (concat_param, default 1); in all other axes they agree.
@@ -170,13 +165,11 @@ class Concat(AlongAxis):
         top[0].reshape(*before, sum(blob.shape[axis] for blob in bottom), *after)
 
     def forward(self, bottom, top):
-        np.concatenate([blob.data for blob in bottom], axis=self.joint_axis, out=top[0].data)
+        parts.join([blob.data for blob in bottom], top[0].data, self.joint_axis)
 
     def backward(self, top, propagate_down, bottom):
-        parts = split_at(top[0].diff, [blob.shape[self.joint_axis] for blob in bottom], self.joint_axis)
-        for blob, part, wanted in zip(bottom, parts, propagate_down, strict=True):
-            if wanted:
-                np.copyto(blob.diff, part)
+        diffs = [blob.diff if wanted else None for blob, wanted in zip(bottom, propagate_down, strict=True)]
+        parts.split(top[0].diff, [blob.shape[self.joint_axis] for blob in bottom], diffs, self.joint_axis)
 
 
 @register("Slice")
@@ -224,13 +217,12 @@ class Slice(AlongAxis):
         return extents
 
     def forward(self, bottom, top):
-        parts = split_at(bottom[0].data, [blob.shape[self.joint_axis] for blob in top], self.joint_axis)
-        for blob, part in zip(top, parts, strict=True):
-            np.copyto(blob.data, part)
+        extents = [blob.shape[self.joint_axis] for blob in top]
+        parts.split(bottom[0].data, extents, [blob.data for blob in top], self.joint_axis)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            np.concatenate([blob.diff for blob in top], axis=self.joint_axis, out=bottom[0].diff)
+            parts.join([blob.diff for blob in top], bottom[0].diff, self.joint_axis)
 
 
 @register("Tile")
