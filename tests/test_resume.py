@@ -132,7 +132,7 @@ def make(folder: Path, source: str, body: str, kind: str, seed: int, extra: str 
     path = folder / "solver.prototxt"
     path.write_text(f"{common} type: '{kind}' {SOLVERS[kind]} {fields} random_seed: {seed} {extra}")
     events = Events()
-    solver = solvers.create(path, callbacks=[events, Feed()] if source == "Input" else [events])
+    solver = solvers.create(path, callbacks=[events, Feed()] if source == "Input" else [events], lean=True)
     if source == "MemoryData":
         give_data(solver)
     return solver, events

@@ -87,7 +87,7 @@ def write_training(folder: Path) -> None:
 
 def train(memory: mmap.mmap) -> None:
     """The training in the working folder, from its newest snapshot on."""
-    solver = solvers.create("solver.prototxt", callbacks=[Progress(memory)])
+    solver = solvers.create("solver.prototxt", callbacks=[Progress(memory)], lean=True)
     state = solver.newest_snapshot()
     if state is not None:
         solver.restore(state)
