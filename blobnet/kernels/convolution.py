@@ -33,7 +33,6 @@ PIXELS_AT_ONCE = 8192
 # Pixels of the input for each of the output from which w^T dy and col2im is the faster gradient of the input.
 SPREAD_RATIO = 1.5
 
-
 # Elements that are searched for NaN and infinity at once.
 FINITE_BLOCK = 1 << 16
 
@@ -58,11 +57,14 @@ def forward(
     if _winograd(x, w, geometry, x.shape[1], len(w), group):
         winograd.correlate(x, w, y, geometry.input, geometry.pad, geometry.output, bias, least)
         return
-    frame = patches.patches(geometry).frame
+    frame, taps, _, _, step = patches.patches(geometry)
+    in_place = step > 1 or (len(taps) > 1 and product.fills_vectors(len(w) // group, w.dtype))
     for part in _portions(y, frame):
         weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
         source = patches.frames(x[part], frame)
-        product.multiply(w, weights, source, columns.transposed(), y[part], outputs, bias=bias, least=least)
+        product.multiply(
+            w, weights, source, columns.transposed(), y[part], outputs, bias=bias, least=least, in_place=in_place
+        )
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, group: int) -> None:
@@ -77,10 +79,11 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
         winograd.backward_weights(x, dy, dw, geometry)
         return
     frame = patches.patches(geometry).frame
+    in_place = product.fills_vectors(len(dw) // group, dw.dtype)
     for part in _portions(dy, frame):
         weights, columns, outputs = _layouts(geometry, len(dy[part]), x.shape[1], len(dw), group)
         source = patches.frames(x[part], frame)
-        product.multiply(dy[part], outputs, source, columns, dw, weights, beta=1)
+        product.multiply(dy[part], outputs, source, columns, dw, weights, beta=1, in_place=in_place)
 
 
 def backward_data(
@@ -102,12 +105,15 @@ def backward_data(
         _spread(dy, w, dx, geometry, group, bias)
         return
     frame, phases = patches.phases(geometry)
+    in_place = w.shape[2] > 1 and product.fills_vectors(w.shape[1], w.dtype)
     turned = [_turned(w, group, phase.taps) for phase in phases]
     for part in _portions(dy, frame):
         source = patches.frames(dy[part], frame)
         layouts = _phase_layouts(geometry, len(source), dx.shape[1], len(w), group)
         for filters, (weights, columns, inputs) in zip(turned, layouts, strict=True):
-            product.multiply(filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias)
+            product.multiply(
+                filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias, in_place=in_place
+            )
 
 
 def _winograd(one, other, geometry: Geometry, c: int, o: int, group: int, least=winograd.LEAST_TILES) -> bool:
@@ -121,12 +127,13 @@ def _spreads(geometry: Geometry) -> bool:
     The other way runs over all pixels of the input, which without padding may be far more than the output's.
     """
     outputs = int(np.prod(geometry.output))
-    return patches.patches(geometry).frame.identity and int(np.prod(geometry.input)) > SPREAD_RATIO * outputs
+    frame, _, _, _, step = patches.patches(geometry)
+    return frame.identity and step == 1 and int(np.prod(geometry.input)) > SPREAD_RATIO * outputs
 
 
 def _spread(dy, w, dx, geometry, group, bias) -> None:
     """dx = w^T dy, summed where the patches overlap."""
-    _, taps, pixels, row = patches.patches(geometry)
+    _, taps, pixels, row, _ = patches.patches(geometry)
     c, o, t, p = dx.shape[1], len(w), len(taps), len(pixels)
     images = max(1, PIXELS_AT_ONCE // p)
     columns = np.empty((images, c, t, p), dx.dtype)
@@ -161,7 +168,7 @@ def _portions(y: np.ndarray, frame: patches.Frame) -> Iterator[slice]:
 @functools.lru_cache(maxsize=64)
 def _layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> tuple[Layout, Layout, Layout]:
     """Per group: w [O / G, C / G x taps], patches [C / G x taps, N x P], y [O / G, N x P]."""
-    frame, taps, pixels, _ = patches.patches(geometry)
+    frame, taps, pixels, _, _ = patches.patches(geometry)
     return (
         product.matrix_layout(o // group, c // group * len(taps), batch=group),
         _planes(images, c, group, frame.size, taps, pixels),

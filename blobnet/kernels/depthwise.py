@@ -40,7 +40,7 @@ class Sums(NamedTuple):
 
 def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     """y[n, o] = w[o] * x[n, o // multiplier] + bias[o]."""
-    _correlate(x, patches.padded(geometry).frame, w, _forward_sums(geometry), y, bias)
+    _correlate(x, patches.patches(geometry).frame, w, _forward_sums(geometry), y, bias)
 
 
 def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
@@ -51,7 +51,7 @@ def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geome
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
     """dw[o] += dy[n, o] against each shift of x[n, o // multiplier]."""
-    frame, sums = patches.padded(geometry).frame, _forward_sums(geometry)
+    frame, sums = patches.patches(geometry).frame, _forward_sums(geometry)
     lanes = simd.lanes(dw.dtype)
     work = scratch((frame.size + dy.shape[2] + len(sums.taps) + 2 * lanes) * lanes, dw.dtype)
     parallel_for(add_gradients, -(-len(dw) // lanes), x, frame, dy, sums, lanes, dw.reshape(len(dw), -1), scratch=work)
@@ -59,11 +59,11 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
 
 @functools.lru_cache(maxsize=64)
 def _forward_sums(geometry: Geometry) -> Sums:
-    _, taps, pixels, row = patches.padded(geometry)
+    _, taps, pixels, row, step = patches.patches(geometry)
     targets = np.arange(0, len(pixels), row)
     rows = [(pixels[target], target, row, 0, len(taps)) for target in targets]
     numbers = np.arange(len(taps))
-    return Sums(np.array(rows), numbers * 0, numbers, taps, geometry.stride[-1] if geometry.stride else 1, 1)
+    return Sums(np.array(rows), numbers * 0, numbers, taps, step, 1)
 
 
 @functools.lru_cache(maxsize=64)
@@ -192,12 +192,9 @@ def fill_frame(planes, starts, frame, framed, target, lanes):
     for r in range(len(frame.rows)):
         first = last = 0
         if frame.rows[r] >= 0:
-            first = min(frame.extent, max(0, -frame.firsts[r]))
-            last = max(first, min(frame.extent, frame.row_length - frame.firsts[r]))
+            first, last = patches.inside(frame)
         patches.fill(framed[target : target + first * lanes], 0, first * lanes)
-        turn(
-            planes, frame.rows[r] + frame.firsts[r] + first, last - first, starts, framed, target + first * lanes, lanes
-        )
+        turn(planes, frame.rows[r] + frame.first + first, last - first, starts, framed, target + first * lanes, lanes)
         target += frame.extent * lanes
         rest = (frame.extent - last) * lanes
         patches.fill(framed[target - rest : target], 0, rest)

@@ -2,13 +2,10 @@
 
 At output pixel o and tap k a convolution reads input pixel o stride + k dilation - pad. With the pixels of a
 plane numbered in memory order, that is the sum of an offset of k and an offset of o, as ``product`` needs it,
-if two things are arranged by copying the plane into a *frame* first:
+once zeros stand around the plane: it is copied into a *frame* of them. Without padding it is its own frame.
 
-    padding    zeros stand around the plane
-    stride     pixels a stride apart become neighbours: the plane is split by phase, position mod stride
-
-With stride 1 and no padding the plane is its own frame. The gradient of the input is a convolution of the
-output's gradient for each phase of the input, with the taps that meet this phase.
+The gradient of the input is a convolution of the output's gradient for each phase of the input, position mod
+stride, with the taps that meet this phase.
 """
 
 import functools
@@ -23,15 +20,14 @@ from blobnet.kernels.geometry import Geometry
 
 
 class Frame(NamedTuple):
-    """How to copy a plane: frame row r, pixel q = plane[rows[r] + firsts[r] + q step], 0 where there is none.
+    """How to copy a plane: frame row r, pixel q = plane[rows[r] + first + q], 0 where there is none.
 
-    rows    the start of the plane's row, -1 for a row of padding
-    firsts  the first position in that row, which may lie left of it
+    rows   the start of the plane's row, -1 for a row of padding
+    first  the first position in each row, which may lie left of it
     """
 
     rows: np.ndarray
-    firsts: np.ndarray
-    step: int
+    first: int
     row_length: int  # of the plane
     extent: int  # pixels of a frame row
     identity: bool  # the plane is its own frame
@@ -44,13 +40,14 @@ class Frame(NamedTuple):
 class Patches(NamedTuple):
     """Offsets in a frame: tap t of output pixel p is at taps[t] + pixels[p].
 
-    row  output pixels, from any multiple of it on, that are neighbours in the frame
+    row   output pixels, from any multiple of it on, that are ``step`` apart in the frame
     """
 
     frame: Frame
     taps: np.ndarray
     pixels: np.ndarray
     row: int
+    step: int
 
 
 class Phase(NamedTuple):
@@ -75,32 +72,12 @@ class Phase(NamedTuple):
 def patches(geometry: Geometry) -> Patches:
     """The forward convolution, and the gradient of the weights, read these."""
     axes = _axes(geometry)
-    reach = [np.arange(axis.kernel) * axis.dilation for axis in axes]  # taps, from the first one
-    phases = [np.unique(taps % axis.stride) for taps, axis in zip(reach, axes, strict=True)]
-    extents = [axis.output + taps[-1] // axis.stride for taps, axis in zip(reach, axes, strict=True)]
-    phase_steps = _steps([len(phase) for phase in phases])
-    steps = _steps(extents)
-    size = np.prod(extents)
-    taps = [
-        np.searchsorted(phase, tap % axis.stride) * phase_step * size + tap // axis.stride * step
-        for tap, phase, axis, phase_step, step in zip(reach, phases, axes, phase_steps, steps, strict=True)
-    ]
-    pixels = [np.arange(axis.output) * step for axis, step in zip(axes, steps, strict=True)]
-    firsts = [phase - axis.pad for phase, axis in zip(phases, axes, strict=True)]
-    frame = _frame([axis.input for axis in axes], firsts, [axis.stride for axis in axes], extents)
-    return Patches(frame, _sums(taps), _sums(pixels), axes[-1].output)
-
-
-@functools.lru_cache(maxsize=64)
-def padded(geometry: Geometry) -> Patches:
-    """The same without splitting by phase, for those to whom pixels a stride apart are as good as neighbours."""
-    axes = _axes(geometry)
     extents = [axis.input + 2 * axis.pad for axis in axes]
     steps = _steps(extents)
-    frame = _frame([axis.input for axis in axes], [np.array([-axis.pad]) for axis in axes], [1] * len(axes), extents)
+    frame = _frame([axis.input for axis in axes], [-axis.pad for axis in axes], extents)
     taps = [np.arange(axis.kernel) * axis.dilation * step for axis, step in zip(axes, steps, strict=True)]
     pixels = [np.arange(axis.output) * axis.stride * step for axis, step in zip(axes, steps, strict=True)]
-    return Patches(frame, _sums(taps), _sums(pixels), axes[-1].output)
+    return Patches(frame, _sums(taps), _sums(pixels), axes[-1].output, axes[-1].stride)
 
 
 @functools.lru_cache(maxsize=64)
@@ -111,7 +88,7 @@ def phases(geometry: Geometry) -> tuple[Frame, list[Phase]]:
     lows = [min(first - axis.reach for first, _, _ in span) for axis, span in zip(axes, spans, strict=True)]
     highs = [max(first + count for first, count, _ in span) for span in spans]
     extents = [high - low for high, low in zip(highs, lows, strict=True)]
-    frame = _frame([axis.output for axis in axes], [np.array([low]) for low in lows], [1] * len(axes), extents)
+    frame = _frame([axis.output for axis in axes], lows, extents)
     steps, input_steps = _steps(extents), _steps([axis.input for axis in axes])
     kernel_steps = _steps([axis.kernel for axis in axes])
     found = []
@@ -160,23 +137,15 @@ def _axis_phases(axis: _Axis) -> list[tuple[int, int, int]]:
     return spans
 
 
-def _frame(sizes, firsts, steps, extents) -> Frame:
-    """A frame over planes of the given sizes; ``firsts`` per axis: the first position in each phase."""
-    rows = [np.zeros(1, np.int64)]
-    starts = []
-    for phase in itertools.product(*firsts):
-        rows = np.zeros(1, np.int64)
-        for size, first, step, extent in zip(sizes[:-1], phase, steps, extents, strict=False):
-            position = first + np.arange(extent) * step
-            inside = (position >= 0) & (position < size) & (rows[:, None] >= 0)
-            rows = np.where(inside, rows[:, None] * size + position, -1).reshape(-1)
-        starts.append((np.where(rows >= 0, rows * sizes[-1], -1), np.full(len(rows), phase[-1])))
-    rows, firsts_of_rows = (np.concatenate(parts) for parts in zip(*starts, strict=True))
-    identity = all(
-        len(first) == 1 and first[0] == 0 and step == 1 and size == extent
-        for size, first, step, extent in zip(sizes, firsts, steps, extents, strict=True)
-    )
-    return Frame(rows, firsts_of_rows, steps[-1], sizes[-1], extents[-1], identity)
+def _frame(sizes, firsts, extents) -> Frame:
+    """A frame over planes of the given sizes, from the first position of each axis on."""
+    rows = np.zeros(1, np.int64)
+    for size, first, extent in zip(sizes[:-1], firsts, extents, strict=False):
+        position = first + np.arange(extent)
+        inside = (position >= 0) & (position < size) & (rows[:, None] >= 0)
+        rows = np.where(inside, rows[:, None] * size + position, -1).reshape(-1)
+    identity = not any(firsts) and list(sizes) == list(extents)
+    return Frame(np.where(rows >= 0, rows * sizes[-1], -1), int(firsts[-1]), sizes[-1], int(extents[-1]), identity)
 
 
 def _steps(extents: list[int]) -> list[int]:
@@ -209,18 +178,17 @@ def fill_frames(start, stop, planes, frame, frames):
                 fill(target, 0, frame.extent)
                 continue
             row = planes[plane, frame.rows[r] : frame.rows[r] + frame.row_length]
-            first = min(frame.extent, max(0, -(frame.firsts[r] // frame.step)))
-            beyond = (frame.row_length - 1 - frame.firsts[r]) // frame.step + 1
-            last = max(first, min(frame.extent, beyond))
-            position = frame.firsts[r] + first * frame.step
+            first, last = inside(frame)
             fill(target, 0, first)
-            if frame.step == 1:
-                copy(target[first:last], row[position:])
-            else:
-                for q in range(first, last):
-                    target[q] = row[position]
-                    position += frame.step
+            copy(target[first:last], row[frame.first + first :])
             fill(target, last, frame.extent)
+
+
+@jit
+def inside(frame):
+    """Where the row of the plane begins and ends in a row of the frame."""
+    first = min(frame.extent, max(0, -frame.first))
+    return first, max(first, min(frame.extent, frame.row_length - frame.first))
 
 
 @jit

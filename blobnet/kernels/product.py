@@ -15,6 +15,10 @@ It is cut into blocks of c, which are independent work items. For each block (Go
 A panel holds the elements of its rows side by side for each k, as the innermost loop (``simd.tile_product``)
 reads them. Packing copies whole vectors along runs of neighbouring elements, of the outer axis where that one
 runs through memory, else of the inner one with a transposition.
+
+The innermost loop multiplies vectors of one operand by single elements of the other, which need not be packed to
+be read. So b may be taken *in place*: the block is computed as its transpose, vectors of a times elements of b.
+That pays for the patches of a convolution, of which each element meets few filters, and lies at any stride.
 """
 
 import functools
@@ -36,6 +40,9 @@ BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH = 256, 384, 256
 
 # Multiplications below which a second thread costs more than it gives.
 WORTH_A_THREAD = 1 << 20
+
+# From this part of a's vectors in use it pays to read b in place: 50 filters gain nothing, 20 lose a fifth.
+LEAST_FILL = 0.75
 
 # Sums of k are taken apart where the result would give fewer blocks than this. It fixes the order of sums.
 MOST_PARTS = 8
@@ -71,15 +78,17 @@ def multiply(
     beta: float = 0.0,
     bias: np.ndarray | None = None,
     least: float = -math.inf,
+    in_place: bool = False,
 ) -> None:
     """c = alpha a b + beta c, as above, for C-contiguous arrays of one dtype; with beta 0 the old c is not read.
 
-    bias   [batch x M]: one number is added to every element of a row
-    least  no element becomes less
+    bias      [batch x M]: one number is added to every element of a row
+    least     no element becomes less
+    in_place  b is not packed
     Every sum is taken in one order, whatever the number of threads.
     """
     batch, m, n = len(c_layout.starts), len(c_layout.outer), len(c_layout.inner)
-    shape = _shape(batch, m, n, len(a_layout.inner), c.dtype, config.threads())
+    shape = _shape(batch, m, n, len(a_layout.inner), c.dtype, in_place, config.threads())
     operands = a.reshape(-1), a_layout, b.reshape(-1), b_layout
     one, alpha, beta, least = (c.dtype.type(number) for number in (1, alpha, beta, least))
     bias = np.empty(0, c.dtype) if bias is None else bias
@@ -96,31 +105,42 @@ def multiply(
         parallel.parallel_for(add_parts, batch * m, *sums, grain=64)
 
 
+def fills_vectors(rows: int, dtype: np.dtype) -> bool:
+    """Whether vectors of so many rows of a hold little else, so that b is better read in place."""
+    lanes = simd.lanes(dtype)
+    return rows / lanes >= LEAST_FILL * -(-rows // lanes)
+
+
 class Shape(NamedTuple):
     """How a product is cut into blocks, and what follows from it."""
 
+    in_place: bool
     rows: int  # of a block
     columns: int
     depth: int  # of a slice of k
     row_blocks: int
     column_blocks: int
-    tile: int  # rows of a panel of a: MR
-    panel: int  # columns of a full panel of b: NR
+    tile: int  # rows of a full panel of a: MR, or up to NR
+    unit: int  # to which the last one is rounded up
+    panel: int  # columns of a full panel of b: NR; of what is read in place, those of the innermost loop
     lanes: int
     parts: int  # of k that are summed apart, so that small results with long sums keep all threads busy
     part_depth: int
     count: int  # blocks in all
     grain: int  # blocks worth a thread's while
-    work: int  # elements of the work array
+    a_size: int  # elements of a's panels
+    b_size: int  # of b's panels, or of the block's sums before they are transposed
+    work: int  # of the work array: these and the block's sums
 
 
 @functools.lru_cache(maxsize=1024)
-def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, threads: int) -> Shape:
+def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool, threads: int) -> Shape:
     scale = dtype.itemsize // 4
     lanes = simd.lanes(dtype)
-    panel = NV * lanes
     depth = _even_part(k, BLOCK_DEPTH // scale, 1)
-    rows = _even_part(m, BLOCK_ROWS, MR)
+    unit, panel = (lanes, max(MR, lanes)) if in_place else (MR, NV * lanes)
+    rows = _even_part(m, BLOCK_ROWS, unit)
+    tile = _even_part(rows, NV * lanes, lanes) if in_place else MR
     row_blocks = -(-m // rows)
     panels = -(-n // panel)
     slices = max(1, -(-k // depth))
@@ -134,10 +154,12 @@ def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, threads: int) ->
     column_blocks = -(-n // columns)
     count = others * column_blocks
     grain = max(1, WORTH_A_THREAD * count // (batch * m * n * max(1, k)))
-    work = (rows + columns) * depth + lanes * panel + rows * columns
+    slack = lanes * NV * lanes
+    a_size, b_size = rows * depth + slack, rows * columns if in_place else columns * depth + slack
     return Shape(
-        rows, columns, depth, row_blocks, column_blocks, MR, panel, lanes, parts, part_depth, count, grain, work
-    )
+        in_place, rows, columns, depth, row_blocks, column_blocks, tile, unit, panel, lanes, parts, part_depth, count,
+        grain, a_size, b_size, a_size + b_size + rows * columns,
+    )  # fmt: skip
 
 
 def _even_part(extent: int, most: int, unit: int) -> int:
@@ -150,8 +172,8 @@ def _even_part(extent: int, most: int, unit: int) -> int:
 def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, beta, bias, least, shape, work):
     """Blocks start to stop of the product, in the order part of k, batch member, rows, columns."""
     blocks = shape.row_blocks * shape.column_blocks
-    a_size, b_size = shape.rows * shape.depth, shape.columns * shape.depth + shape.lanes * shape.panel
-    a_panels, b_panels, sums = work[:a_size], work[a_size : a_size + b_size], work[a_size + b_size :]
+    a_panels, rest = work[: shape.a_size], work[shape.a_size :]
+    b_panels, sums = rest[: shape.b_size], rest[shape.b_size :]
     for item in range(start, stop):
         part, member = divmod(item // blocks, len(a_layout.starts))
         row = item % blocks // shape.column_blocks * shape.rows
@@ -162,10 +184,15 @@ def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, b
         k_end = min(k_start + shape.part_depth, len(a_layout.inner))
         for k in range(k_start, max(k_end, k_start + 1), shape.depth):
             k_stop = min(k + shape.depth, k_end)
-            pack(a, a_layout, member, row, row_stop, k, k_stop, a_panels, shape.tile, shape.tile, shape.lanes)
-            pack(b, b_layout, member, column, column_stop, k, k_stop, b_panels, shape.panel, shape.lanes, shape.lanes)
             extents = row_stop - row, column_stop - column, k_stop - k
+            pack(a, a_layout, member, row, row_stop, k, k_stop, a_panels, shape.tile, shape.unit, shape.lanes)
+            if shape.in_place:
+                multiply_in_place(a_panels, b, b_layout, member, column, k, b_panels, extents, shape, k > k_start)
+                continue
+            pack(b, b_layout, member, column, column_stop, k, k_stop, b_panels, shape.panel, shape.lanes, shape.lanes)
             multiply_panels(a_panels, b_panels, sums, extents, shape, k > k_start)
+        if shape.in_place:
+            transpose(b_panels, sums, shape)
         extents = row, row_stop, column, column_stop
         write_block(c, c_layout, item // blocks, extents, sums, shape.columns, alpha, beta, bias, least)
 
@@ -184,6 +211,32 @@ def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate):
         for i in range(0, rows, step):
             a, c = i * depth, i * row + j
             multiply_tile(a_panels, a, 1, step, b_panels, b, width, depth, sums, c, row, accumulate, vectors)
+
+
+@jit
+def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, shape, accumulate):
+    """The block's sums, transposed, (+)= rows of b where they lie times every panel of a."""
+    rows, columns, depth = extents
+    steps = layout.inner[k : k + depth]
+    starts = np.empty(MR, np.int64)
+    for i in range(0, rows, shape.tile):
+        width = min(shape.tile, -(-(rows - i) // shape.lanes) * shape.lanes)
+        panel, vectors = i * depth, width // shape.lanes
+        for j in range(0, columns, MR):
+            for r in range(MR):
+                starts[r] = layout.starts[member] + layout.outer[column + min(j + r, columns - 1)]
+            c = j * shape.rows + i
+            multiply_tile(b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate, vectors)
+
+
+@jit
+def transpose(source, target, shape):
+    """target [rows, columns] = source [columns, rows] of a block."""
+    starts = np.arange(shape.lanes) * shape.rows
+    for j in range(0, shape.columns, shape.lanes):
+        for i in range(0, shape.rows, shape.lanes):
+            place = i * shape.columns + j
+            _transpose_vectors(target, place, shape.columns, source, j * shape.rows + i, starts, shape.lanes)
 
 
 @jit

@@ -67,6 +67,11 @@ class Emitter:
         """a b + c, rounded once where the processor can."""
         return self._call(f"llvm.fmuladd.{self._suffix}", self.vector, [a, b, c])
 
+    def keep_order(self) -> None:
+        """No load crosses this line: loaded all at once, the vectors to come would not fit into the registers."""
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        self.builder.asm(nothing, "", "~{memory}", [], side_effect=True)
+
     def combine(self, matrix: list[list[float]], vectors: list[ir.Value]) -> list[ir.Value]:
         """The matrix times the column of vectors; zeros of the matrix cost nothing."""
         results = []
@@ -161,13 +166,24 @@ def tile_product(vectors: int):
         """C = A B, or C += A B, where row r, depth d and column n are found at
 
         a[i + r a_row + d a_step],  b[j + d b_step + n],  c[k + r c_row + n]
+
+        a_row and a_step may be arrays of offsets instead of distances: a[i + a_row[r] + a_step[d]].
         """
+        tables = isinstance(a_row, types.Array)
 
         def emit(context, builder, signature, arguments):
             emitter, a, b, c = _open(context, builder, signature, arguments, 0, 4, 8)
             _, i, a_row, a_step, _, j, b_step, depth, _, k, c_row, accumulate = arguments
+            if tables:
+                _, a_row, a_step = _open(context, builder, signature, arguments, 2, 3)
+
+            def offset(distance, count):
+                if tables:
+                    return builder.load(builder.gep(distance, [_index(count)]))
+                return builder.mul(distance, _index(count))
+
             rows, columns = range(TILE_ROWS), range(vectors)
-            a_starts = [builder.add(i, builder.mul(a_row, _index(r))) for r in rows]
+            a_starts = [builder.add(i, offset(a_row, r)) for r in rows]
             spots = [
                 builder.add(builder.add(k, builder.mul(c_row, _index(r))), _index(v * emitter.lanes))
                 for r in rows
@@ -178,9 +194,10 @@ def tile_product(vectors: int):
                 for spot, total in zip(spots, sums, strict=True):
                     builder.store(emitter.load(c, spot), total)
             with cgutils.for_range(builder, depth) as loop:
-                a_depth, b_row = builder.mul(loop.index, a_step), builder.add(j, builder.mul(loop.index, b_step))
+                a_depth, b_row = offset(a_step, loop.index), builder.add(j, builder.mul(loop.index, b_step))
                 b_vectors = [emitter.load(b, builder.add(b_row, _index(v * emitter.lanes))) for v in columns]
                 for r in rows:
+                    emitter.keep_order()
                     factor = emitter.splat(builder.load(emitter.address(a, builder.add(a_starts[r], a_depth))))
                     for v in columns:
                         total = sums[r * vectors + v]
@@ -190,7 +207,8 @@ def tile_product(vectors: int):
             return context.get_dummy_value()
 
         index = types.intp
-        arguments = [a, index, index, index, b, index, index, index, c, index, index, types.boolean]
+        steps = [a_row, a_step] if tables else [index, index]
+        arguments = [a, index, *steps, b, index, index, index, c, index, index, types.boolean]
         return types.void(*arguments), emit
 
     return multiply_tile

@@ -110,7 +110,8 @@ def test_operands_are_not_modified():
     np.testing.assert_array_equal(b, before[1])
 
 
-def test_scattered_operands_and_result():
+@pytest.mark.parametrize("in_place", [False, True])
+def test_scattered_operands_and_result(in_place):
     """A batch of two products whose rows and columns lie anywhere in memory."""
     generator = np.random.default_rng(1)
     data = generator.standard_normal(4000).astype(np.float32)
@@ -119,7 +120,8 @@ def test_scattered_operands_and_result():
         for rows, columns, runs in ((13, 30, True), (37, 30, False), (13, 37, True))
     )
     c = np.zeros(4000, np.float32)
-    product.multiply(data, a_layout, data, b_layout, c, c_layout, bias=np.arange(26, dtype=np.float32))
+    bias = np.arange(26, dtype=np.float32)
+    product.multiply(data, a_layout, data, b_layout, c, c_layout, bias=bias, in_place=in_place)
     for g in range(2):
         a, b, found = (
             array[layout.starts[g] + np.add.outer(layout.outer, layout.inner)]

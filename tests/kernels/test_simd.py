@@ -81,6 +81,63 @@ def test_tile_product(dtype, vectors):
 
 
 @DTYPES
+def test_tile_product_of_scattered_elements(dtype):
+    multiply = simd.tile_product(2)
+
+    @jit(cache=False)
+    def run(a, rows, steps, b, c):
+        multiply(a, 1, rows, steps, b, 3, b.shape[1], len(steps), c, 4, c.shape[1], False)
+
+    columns, depth = 2 * simd.lanes(dtype), 9
+    generator = np.random.default_rng(0)
+    rows, steps = generator.permutation(50)[: simd.TILE_ROWS], generator.permutation(50)[:depth]
+    a, b = (generator.standard_normal(shape).astype(dtype) for shape in (101, (depth, columns + 5)))
+    c = np.zeros((simd.TILE_ROWS, columns + 7), dtype)
+    run(a, rows, steps, b, c)
+    expected = a[1 + np.add.outer(rows, steps)] @ b[:, 3 : 3 + columns]
+    np.testing.assert_allclose(c[:, 4 : 4 + columns], expected, atol=1e-5)
+
+
+@DTYPES
+def test_weighted_sums(dtype):
+    sum_weighted = simd.weighted_sums(3)
+
+    @jit(cache=False)
+    def run(w, x, offsets, y):
+        sum_weighted(w, x, 5, offsets, 1, len(offsets), 7, y, 2, 40)
+
+    lanes = simd.lanes(dtype)
+    generator = np.random.default_rng(0)
+    w, x = generator.standard_normal((4, lanes)).astype(dtype), generator.standard_normal(100).astype(dtype)
+    offsets = np.array([0, 30, 2, 11])
+    y = np.zeros(200, dtype)
+    run(w.reshape(-1), x, offsets, y)
+    for p in range(3):
+        expected = sum(w[t] * x[5 + offsets[t] + 7 * p :][:lanes] for t in (1, 2, 3))
+        np.testing.assert_allclose(y[2 + 40 * p :][:lanes], expected, atol=1e-5)
+
+
+@DTYPES
+def test_products_with_shifts(dtype):
+    multiply_shifted = simd.products_with_shifts(2)
+
+    @jit(cache=False)
+    def run(x, y, offsets, sums):
+        multiply_shifted(x, 3, y, 5, offsets, 1, 7, 4, sums)
+
+    lanes = simd.lanes(dtype)
+    generator = np.random.default_rng(0)
+    x, y, sums = (generator.standard_normal(size).astype(dtype) for size in (100, 100, 3 * lanes))
+    offsets, before = np.array([0, 30, 2]), sums.copy()
+    run(x, y, offsets, sums)
+    np.testing.assert_array_equal(sums[:lanes], before[:lanes])
+    for t in (1, 2):
+        expected = sum(x[3 + q * lanes :][:lanes] * y[5 + offsets[t] + 7 * q :][:lanes] for q in range(4))
+        found = sums[t * lanes : (t + 1) * lanes] - before[t * lanes : (t + 1) * lanes]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@DTYPES
 def test_tile_transform(dtype):
     matrix = np.array([[1, 0, -2], [0.5, 3, 0]])
     transform_tile = simd.tile_transform(matrix.tolist())
