@@ -25,7 +25,7 @@ class Training:
             weight_decay=decay,
             random_seed=1,
         )
-        self._solver = solvers.create(param)
+        self._solver = solvers.create(param, lean=True)
         self._net = self._solver.net
         self._net.copy_trained_layers_from(job.weights)
         for name, array in job.inputs.items():

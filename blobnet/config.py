@@ -30,7 +30,10 @@ def cache_folder() -> Path:
 
 
 def reference_kernels() -> bool:
-    """Whether products and convolutions run the textbook way (BLOBNET_KERNELS=reference) or the fast one (fast)."""
+    """Whether products and convolutions run the textbook way, and every layer by itself (BLOBNET_KERNELS=reference).
+
+    The default is the fast way (fast).
+    """
     kernels = os.environ.get("BLOBNET_KERNELS", "fast")
     if kernels not in ("fast", "reference"):
         raise BlobnetError(f'BLOBNET_KERNELS must be "fast" or "reference"; got "{kernels}"')
