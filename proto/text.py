@@ -23,8 +23,11 @@ MAX_DEPTH = 100
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
-def read(path: str | Path, message: AnyMessage) -> AnyMessage:
-    """Fill ``message`` from a text file. Raises BlobnetError where it cannot be read or parsed."""
+def read(path: str | Path, message: AnyMessage, faults: list[BlobnetError] | None = None) -> AnyMessage:
+    """Fill ``message`` from a text file. Raises BlobnetError where it cannot be read or parsed.
+
+    faults  gets the faults that a field can be left out for, instead of the first being raised
+    """
     file = _printable(str(path))
     try:
         with open(path, "rb") as stream:
@@ -37,10 +40,12 @@ def read(path: str | Path, message: AnyMessage) -> AnyMessage:
         raise BlobnetError("the file is empty", file=file)
     if b"\0" in data:
         raise BlobnetError("the file is binary; a prototxt (text) is needed here", file=file)
-    return parse(data.decode("utf-8-sig", errors="surrogateescape"), message, file)
+    return parse(data.decode("utf-8-sig", errors="surrogateescape"), message, file, faults)
 
 
-def parse(text: str, message: AnyMessage, file: str | None = None) -> AnyMessage:
+def parse(
+    text: str, message: AnyMessage, file: str | None = None, faults: list[BlobnetError] | None = None
+) -> AnyMessage:
     """Fill ``message``, which must be empty, from text and return it.
 
     Raises BlobnetError at file and line for what protobuf's parser would refuse: unknown fields and enum
@@ -50,7 +55,7 @@ def parse(text: str, message: AnyMessage, file: str | None = None) -> AnyMessage
     file = _printable(file or "")
     if len(text) > MAX_BYTES:
         raise BlobnetError(f"the text is longer than {MAX_BYTES >> 20} MiB: no prototxt is", file=file)
-    _Parser(text, file).fill(message)
+    _Parser(text, file, faults).fill(message)
     return message
 
 
@@ -114,8 +119,9 @@ def _required(descriptor: Descriptor) -> list[str]:
 class _Parser:
     """Recursive descent with one token of look-ahead, ``next``."""
 
-    def __init__(self, text: str, file: str):
+    def __init__(self, text: str, file: str, faults: list[BlobnetError] | None):
         self.file = file
+        self.faults = faults
         self.depth = 0
         self.holders: list[Any] = []  # the messages around this place that have a source_info
         self.tokens = tokenize(text)
@@ -134,6 +140,12 @@ class _Parser:
         layer = describe_layer(self.holders[-1]) if self.holders else None
         return BlobnetError(text, file=self.file, line=line or self.next.line, layer=layer)
 
+    def report(self, fault: BlobnetError) -> None:
+        """Raise a fault, unless faults are collected."""
+        if self.faults is None:
+            raise fault
+        self.faults.append(fault)
+
     def fill(self, message: Message) -> None:
         self.read_fields(message, "", 1)
         if self.next.kind != "end":
@@ -150,13 +162,15 @@ class _Parser:
         while self.next.kind == "name":
             field = fields.get(self.next.text)
             if field is None:
-                raise self.error(_unknown_field(descriptor.name, self.next, fields))
-            self.read_field(message, field, path)
+                self.report(self.error(_unknown_field(descriptor.name, self.next, fields)))
+                self.skip_field()
+            else:
+                self.read_field(message, field, path)
             if not self.take(","):
                 self.take(";")
         for name in _required(descriptor):
             if not message.HasField(name):
-                raise self.error(f"{descriptor.name} needs the field {name}", line)
+                self.report(self.error(f"{descriptor.name} needs the field {name}", line))
         if is_holder:
             self.holders.pop()
 
@@ -169,7 +183,7 @@ class _Parser:
         """``name: value``, ``name { ... }`` or ``name: [value, ...]``."""
         line = self.next.line
         if not field.repeated and message.HasField(field.name):
-            raise self.error(f"{path}{field.name} is given twice{self.first_place(path, field)}; remove one")
+            self.report(self.error(f"{path}{field.name} is given twice{self.first_place(path, field)}; remove one"))
         self.advance()
         is_message = field.type == _Proto.TYPE_MESSAGE
         if not self.take(":") and not is_message:
@@ -183,6 +197,21 @@ class _Parser:
                 read_one(message, field, path, self.next.line)
             if not self.take("]"):
                 raise self.error(f'expected "," or "]" in the list {field.name}, got {self.next}')
+
+    def skip_field(self) -> None:
+        """Pass over a field: its name, and a value, message or list, whatever is in it."""
+        self.advance()
+        self.take(":")
+        depth = 0
+        while self.next.kind != "end":
+            mark = self.next.text if self.next.kind == "mark" else ""
+            if depth == 0 and mark and mark not in "{<[-":
+                return
+            depth += (mark in ("{", "<", "[")) - (mark in ("}", ">", "]"))
+            is_string = self.next.kind == "string"
+            self.advance()
+            if depth == 0 and mark != "-" and not (is_string and self.next.kind == "string"):
+                return
 
     def first_place(self, path: str, field: _Field) -> str:
         if not self.holders or field.type == _Proto.TYPE_MESSAGE:
@@ -216,7 +245,14 @@ class _Parser:
             )
 
     def read_scalar(self, message: Message, field: _Field, path: str, line: int) -> None:
-        value = self.read_value(field)
+        start = self.next
+        try:
+            value = self.read_value(field)
+        except BlobnetError as fault:
+            self.report(fault)
+            if self.next is start or self.next.kind in ("number", "string", "bad"):
+                self.advance()
+            return
         if field.repeated:
             values = getattr(message, field.name)
             self.note(element(path + field.name, len(values)), line)

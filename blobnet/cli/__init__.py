@@ -18,6 +18,7 @@ COMMANDS = (
     "train",
     "test",
     "time",
+    "check",
     "summary",
     "draw",
     "device_query",

@@ -144,6 +144,12 @@ def image_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ("mean_file", "raw_scale", "input_scale", "channel_swap")}
 
 
+def add_limits(parser: Parser) -> None:
+    parser.add_switch("untrusted", help="refuse nets that leave their folder: files outside it, devices, Python layers")
+    help_text = "memory that the blobs of a net may take (default: BLOBNET_MAX_MEMORY, else 9/10 of the machine's)"
+    parser.add_flag("max-memory", metavar="8G", help=help_text)
+
+
 def comma_list(text: str) -> list[str]:
     return [item for item in text.split(",") if item]
 
@@ -175,6 +181,11 @@ def boolean(text: str) -> bool:
 # What those flags ask for
 
 
+def set_limits(args: argparse.Namespace) -> None:
+    if args.max_memory is not None:
+        config.set_max_memory(args.max_memory)
+
+
 def use_cpu(args: argparse.Namespace, wants_gpu: bool = False) -> None:
     """Set the number of threads, and say what runs."""
     if args.threads is not None:
@@ -200,6 +211,7 @@ def build_net(args: argparse.Namespace, phase: str) -> "Net":
     from blobnet.proto import blobnet_pb2 as pb
 
     use_cpu(args)
+    set_limits(args)
     import_modules(args)
     return Net(
         args.model,
@@ -207,4 +219,5 @@ def build_net(args: argparse.Namespace, phase: str) -> "Net":
         level=args.level or 0,
         stages=args.stage,
         allowed_modules=args.allow_python,
+        untrusted=args.untrusted,
     )

@@ -14,12 +14,14 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("input", type=_named_shape, action="append", default=[], metavar="NAME=SHAPE", help=help_text)
     flags.add_state(parser)
     flags.add_modules(parser)
+    flags.add_limits(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from blobnet import summary
     from blobnet.proto import blobnet_pb2 as pb
 
+    flags.set_limits(args)
     flags.import_modules(args)
     found = summary.summarize(
         args.net,
@@ -29,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
         level=args.level or 0,
         stages=args.stage,
         allowed_modules=args.allow_python,
+        untrusted=args.untrusted,
     )
     for line in (*found.notes, *summary.table(found)):
         print(line)

@@ -25,6 +25,7 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_state(parser)
     flags.add_device(parser)
     flags.add_modules(parser)
+    flags.add_limits(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ def decode(data: bytes, color: bool | None, place: str) -> np.ndarray:
 
     color   True: blue, green, red. False: one channel of grey. None: as stored, with 1, 3 or 4 (alpha) channels.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -39,6 +39,8 @@ def decode(data: bytes, color: bool | None, place: str) -> np.ndarray:
                 image.draft("L", image.size)  # a JPEG's own luminance
             upright = image if color is None else ImageOps.exif_transpose(image)
             return _pixels(upright, color, _PNG_GREY if image.format == "PNG" else _GREY)
+    except UnidentifiedImageError as error:
+        raise BlobnetError(f"cannot decode the image: it is none of {', '.join(_FORMATS)}", file=place) from error
     except Exception as error:  # Pillow's readers let errors of many kinds through
         raise BlobnetError(f"cannot decode the image: {error}", file=place) from error
 
