@@ -96,6 +96,13 @@ def test_lenet_reads_99_of_100_digits(lenet, digits):
     assert np.mean(probabilities.argmax(axis=1) == labels) >= 0.99
 
 
+def test_cifar10_quick_names_what_it_sees():
+    """1,000 of the 10,000 test images, where they are present; the README states the figure for all."""
+    if datasets.place("cifar10_test_lmdb").exists():
+        net = blobnet.zoo.load("cifar10_quick", phase=blobnet.TEST)
+        assert np.mean([net.forward()["accuracy"] for _ in range(10)]) >= 0.73
+
+
 def test_any_number_type_and_any_count(lenet, digits):
     images = digits[0][:70]
     expected = lenet.predict(images)
