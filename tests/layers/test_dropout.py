@@ -23,7 +23,8 @@ def test_a_share_is_dropped_and_the_rest_scaled(ratio, in_place):
 
 @pytest.mark.parametrize("phase", [TRAIN, TEST])
 def test_gradient(phase):
-    check_gradient('layer { name: "l" type: "Dropout" dropout_param { dropout_ratio: 0.25 } }', [X[:4, :5]], phase=phase)
+    layer = 'layer { name: "l" type: "Dropout" dropout_param { dropout_ratio: 0.25 } }'
+    check_gradient(layer, [X[:4, :5]], phase=phase)
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["apart", "in place"])
