@@ -34,7 +34,7 @@ def solver_types() -> list[str]:
 def create(param: pb.SolverParameter | str | Path, **options) -> "Solver":
     """The solver of a SolverParameter or of a solver prototxt, by its ``type`` (default SGD).
 
-    options  as for ``Solver``: callbacks, dtype, allowed_modules, lean
+    options  as for ``Solver``: callbacks, dtype, allowed_modules, untrusted, lean
     """
     if isinstance(param, pb.SolverParameter):
         param = upgrade.upgrade_solver(param)

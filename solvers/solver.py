@@ -64,6 +64,7 @@ class Solver:
         callbacks: Sequence[Callback] = (),
         dtype=np.float32,
         allowed_modules: Sequence[str] = (),
+        untrusted: bool = False,
         lean: bool = False,
     ):
         self.param = param
@@ -75,6 +76,7 @@ class Solver:
             seed=param.random_seed if param.random_seed >= 0 else new_seed(),
             folder=Path(file).parent if file else None,
             allowed_modules=frozenset(allowed_modules),
+            untrusted=untrusted,
         )
         self.check()
         self.snapshot_prefix = folder.prefix(param, context)

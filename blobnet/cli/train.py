@@ -26,6 +26,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("tensorboard", metavar="DIR", help="write events for TensorBoard into this folder too")
     flags.add_device(parser)
     flags.add_modules(parser)
+    flags.add_limits(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,8 +55,9 @@ def run(args: argparse.Namespace) -> None:
         if args.weights and not state:
             param.weights.append(args.weights)
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
+        flags.set_limits(args)
         flags.import_modules(args)
-        solver = solvers.create(param, allowed_modules=args.allow_python, lean=True)
+        solver = solvers.create(param, allowed_modules=args.allow_python, untrusted=args.untrusted, lean=True)
         if args.strict and args.weights:
             solver.net.copy_trained_layers_from(args.weights).require_complete()
         handler = stack.enter_context(signals.Signals(args.sigint_effect, args.sighup_effect))
