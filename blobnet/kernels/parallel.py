@@ -19,6 +19,8 @@ import numpy as np
 
 from blobnet import config
 
+CACHE_LINE = 64  # bytes
+
 
 class _Worker(threading.Thread):
     """A thread that waits for a call, runs it, and reports back."""
@@ -117,8 +119,14 @@ def observed(observer: Callable[[Callable, float], None]) -> Iterator[None]:
 
 
 def scratch(size: int, dtype) -> np.ndarray:
-    """A work array for ``parallel_for``: one row of ``size`` elements per thread."""
-    return np.empty((config.threads(), size), dtype)
+    """A work array for ``parallel_for``: one row of ``size`` elements, or a few more, per thread.
+
+    Rows begin at cache lines, so that vectors need not lie across two of them.
+    """
+    row = -(-size * np.dtype(dtype).itemsize // CACHE_LINE) * CACHE_LINE
+    memory = np.empty(config.threads() * row + CACHE_LINE, np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE
+    return memory[first : first + config.threads() * row].view(dtype).reshape(config.threads(), -1)
 
 
 def _row(scratch: np.ndarray | None, part: int) -> tuple[np.ndarray, ...]:
