@@ -107,10 +107,14 @@ def backward_data(
     frame, phases = patches.phases(geometry)
     in_place = w.shape[2] > 1 and product.fills_vectors(w.shape[1], w.dtype)
     turned = [_turned(w, group, phase.taps) for phase in phases]
+    if not all(len(phase.taps) for phase in phases):
+        dx[...] = 0 if bias is None else bias[:, None]
     for part in _portions(dy, frame):
         source = patches.frames(dy[part], frame)
         layouts = _phase_layouts(geometry, len(source), dx.shape[1], len(w), group)
         for filters, (weights, columns, inputs) in zip(turned, layouts, strict=True):
+            if not filters.size:
+                continue
             product.multiply(
                 filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias, in_place=in_place
             )
