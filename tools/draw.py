@@ -84,7 +84,7 @@ def graph(net: pb.NetParameter, phase: int = pb.TEST) -> Graph:
     boxes: list[Box] = []
     arrows: list[Arrow] = []
     makers: dict[str, int] = {}
-    for layer in phases.filter_net(upgrade.upgrade_net(net), pb.NetState(phase=phase)).layer:
+    for layer in phases.filter_net(upgrade.upgrade_net(net), pb.NetState(phase=pb.Phase.Name(phase))).layer:
         for bottom in layer.bottom:
             if bottom not in makers:
                 raise error_at(layer, f'bottom "{bottom}" is made by no earlier layer', "bottom")

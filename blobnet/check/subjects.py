@@ -29,7 +29,8 @@ class NetSubject:
 
     @cached_property
     def sources(self) -> list[list[int | None]]:
-        found, newest = [], {}
+        found: list[list[int | None]] = []
+        newest: dict[str, int] = {}
         for index, layer in enumerate(self.param.layer):
             found.append([newest.get(bottom) for bottom in layer.bottom])
             newest.update(dict.fromkeys(layer.top, index))

@@ -127,7 +127,7 @@ def _of_phase(net: pb.NetParameter, phase: int | None) -> pb.NetParameter:
     """The layers of a phase, or all: ``phase`` None leaves out the rules about phases."""
     upgraded = upgrade.upgrade_net(net)
     if phase is not None:
-        return phases.filter_net(upgraded, pb.NetState(phase=phase))
+        return phases.filter_net(upgraded, pb.NetState(phase=pb.Phase.Name(phase)))
     unruled = pb.NetParameter()
     unruled.CopyFrom(upgraded)
     for layer in unruled.layer:

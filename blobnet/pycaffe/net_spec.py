@@ -15,8 +15,11 @@ from blobnet.proto import forks
 
 def param_name_dict() -> dict[str, str]:
     """{layer type: the field of LayerParameter with its parameters, without ``_param``}, by the messages' names."""
-    fields = [field for field in pb.LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param")]
-    return {field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param") for field in fields}
+    return {
+        field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param")
+        for field in pb.LayerParameter.DESCRIPTOR.fields
+        if field.message_type is not None and field.name.endswith("_param")
+    }
 
 
 _param_names = param_name_dict()

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from blobnet.errors import BlobnetError, did_you_mean
 from blobnet.io import weights as weights_files
 from blobnet.layers.data_memory import MemoryData
 from blobnet.layers.python import ANY_MODULE, UserCodeError
+from blobnet.proto import blobnet_pb2 as pb
 from blobnet.pycaffe._caffe import BlobVec
 
 Arrays = dict[str, np.ndarray]
@@ -29,13 +31,13 @@ class Net:
     def __init__(
         self,
         network_file: str,
-        phase: int | str,
+        phase: pb.Phase | str,
         level: int = 0,
         stages: Sequence[str] | None = None,
         weights: str | None = None,
     ):
         if isinstance(phase, str):
-            weights, phase, level = phase, level, 0
+            weights, phase, level = phase, cast(pb.Phase, level), 0
         with user_errors():
             net = blobnet.net.Net(
                 str(network_file),
