@@ -54,6 +54,13 @@ def test_the_error_names_file_line_layer_and_rule():
     assert str(caught.value) == ('net.prototxt:3: layer "r" (Relu): unknown layer type "Relu"; did you mean "ReLU"?')
 
 
+def test_a_layer_without_a_type_is_told_what_to_add():
+    with pytest.raises(
+        BlobnetError, match=r'layer "r": type is missing: give one, as in type: "ReLU"; known types: AbsV'
+    ):
+        build('layer { name: "in" type: "Input" top: "x" }\nlayer { name: "r" bottom: "x" top: "y" }')
+
+
 def test_locate_falls_back_to_the_enclosing_field():
     param = text.parse(
         'layer {\n name: "c"\n convolution_param {\n  group: 2 } }', pb.NetParameter(), "a.prototxt"

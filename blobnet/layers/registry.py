@@ -33,6 +33,8 @@ def layer_types() -> list[str]:
 
 def layer_class(param) -> type["Layer"]:
     """The class of a LayerParameter's type. An unknown type is an error that names its fork or the nearest."""
+    if not param.type:
+        raise error_at(param, f'type is missing: give one, as in type: "ReLU"; known types: {", ".join(layer_types())}')
     if param.type not in _classes:
         hint = forks.hint("LayerParameter.type", param.type) or did_you_mean(param.type, _classes)
         hint = hint or f"; known types: {', '.join(layer_types())}"
