@@ -59,7 +59,9 @@ def prepare(prefix: Path, iteration: int) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     later = max((found for found in _states(prefix) if found.iteration > iteration), default=None)
     if later is not None:
-        log.warning("%s: of an earlier training, which --resume auto would take up: move it away", later.state)
+        log.warning(
+            "%s: left by an earlier training; --resume auto would go on from it unless it is moved away", later.state
+        )
 
 
 def _sweep(prefix: Path) -> None:

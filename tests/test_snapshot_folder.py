@@ -84,7 +84,7 @@ def test_snapshots_of_a_later_iteration_are_warned_of(tmp_path, caplog):
     trained(tmp_path, "max_iter: 2")
     [warning] = caplog.records
     assert warning.getMessage().endswith(
-        "s_iter_8.solverstate: of an earlier training, which --resume auto would take up: move it away"
+        "s_iter_8.solverstate: left by an earlier training; --resume auto would go on from it unless it is moved away"
     )
 
 
