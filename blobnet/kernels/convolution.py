@@ -57,8 +57,8 @@ def forward(
     if _winograd(x, w, geometry, x.shape[1], len(w), group):
         winograd.correlate(x, w, y, geometry.input, geometry.pad, geometry.output, bias, least)
         return
-    frame, taps, _, _, step = patches.patches(geometry)
-    in_place = step > 1 or (len(taps) > 1 and product.fills_vectors(len(w) // group, w.dtype))
+    frame, _, _, _, step = patches.patches(geometry)
+    in_place = step > 1 or product.pays_in_place(len(w) // group, w[0].size, w.dtype)
     for part in _portions(y, frame):
         weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
         source = patches.frames(x[part], frame)
@@ -79,7 +79,7 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
         winograd.backward_weights(x, dy, dw, geometry)
         return
     frame = patches.patches(geometry).frame
-    in_place = product.fills_vectors(len(dw) // group, dw.dtype)
+    in_place = product.pays_in_place(len(dw) // group, len(dy) * dy.shape[2], dw.dtype)
     for part in _portions(dy, frame):
         weights, columns, outputs = _layouts(geometry, len(dy[part]), x.shape[1], len(dw), group)
         source = patches.frames(x[part], frame)
@@ -105,7 +105,7 @@ def backward_data(
         _spread(dy, w, dx, geometry, group, bias)
         return
     frame, phases = patches.phases(geometry)
-    in_place = w.shape[2] > 1 and product.fills_vectors(w.shape[1], w.dtype)
+    in_place = product.pays_in_place(w.shape[1], len(w) // group * w.shape[2], w.dtype)
     turned = [_turned(w, group, phase.taps) for phase in phases]
     if not all(len(phase.taps) for phase in phases):
         dx[...] = 0 if bias is None else bias[:, None]

@@ -105,10 +105,10 @@ def multiply(
         parallel.parallel_for(add_parts, batch * m, *sums, grain=64)
 
 
-def fills_vectors(rows: int, dtype: np.dtype) -> bool:
-    """Whether vectors of so many rows of a hold little else, so that b is better read in place."""
+def pays_in_place(rows: int, depth: int, dtype: np.dtype) -> bool:
+    """Whether b is better read in place: a fills vectors, and sums are long for the results to be transposed."""
     lanes = simd.lanes(dtype)
-    return rows / lanes >= LEAST_FILL * -(-rows // lanes)
+    return depth > rows and rows / lanes >= LEAST_FILL * -(-rows // lanes)
 
 
 class Shape(NamedTuple):
