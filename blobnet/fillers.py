@@ -33,7 +33,7 @@ def fill(blob: Blob, param: pb.FillerParameter, stream: Stream, layer: pb.LayerP
         raise error_at(layer, f'unknown filler type "{param.type}"{did_you_mean(param.type, _fillers)}; known: {known}')
     try:
         blob.data[...] = filler(blob.shape, param, stream.generator())
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise error_at(layer, f'filler "{param.type}": {error}') from error
 
 

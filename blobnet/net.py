@@ -146,7 +146,7 @@ class Net:
         try:
             layer.setup(bottom, top)
             layer.reshape(bottom, top)
-        except MemoryError as error:
+        except (MemoryError, ValueError) as error:  # ValueError: numpy, of arrays beyond the address space
             layer.fail(f"its blobs do not fit into memory: {error}")
         self._charge_tops(layer, bottom, top)
         self.layers.append(layer)

@@ -86,3 +86,11 @@ def test_tops_in_place_and_shapes_that_change_count_once():
     net.blobs["x"].reshape(140)
     with pytest.raises(BlobnetError, match='layer "in" .* need 560 bytes, with those of the layers before it 1.016'):
         net.reshape()
+
+
+def test_work_arrays_beyond_the_address_space_are_refused():
+    text = """layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+        layer { name: "pool" type: "Pooling" bottom: "x" top: "y"
+          pooling_param { kernel_size: 4000000000 pad: 3000000000 stride: 1 } }"""
+    with pytest.raises(BlobnetError, match='line 2: layer "pool" .* do not fit into memory'):
+        net_from_text(text)

@@ -11,6 +11,7 @@ from blobnet.fillers import fill
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.streams import Stream
+from blobnet.testing import net_from_text
 from tests.recorded import ROOT, load_json
 
 CASES = load_json(ROOT / "fillers.json")
@@ -63,3 +64,11 @@ def test_bad_fillers_are_named(filler, shape, rule):
     with pytest.raises(BlobnetError, match=rule) as caught:
         filled(filler, shape)
     assert caught.value.layer == 'layer "l" (T)'
+
+
+def test_a_range_beyond_doubles_is_an_error():
+    with pytest.raises(BlobnetError, match='filler "uniform": high - low range exceeds valid bounds'):
+        net_from_text(
+            'layer { name: "p" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 }'
+            ' data_filler { type: "uniform" min: -inf max: inf } } }'
+        ).forward()
