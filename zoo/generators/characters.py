@@ -1,5 +1,7 @@
 """Character language models on Shakespeare's plays: an RNN and an LSTM that predict the next of 65 symbols."""
 
+from typing import Any
+
 from blobnet.zoo.generators.netspec import Model, NetSpec, solver
 
 SYMBOLS = 65
@@ -7,23 +9,32 @@ TRAIN_STEPS = 50
 TEST_STEPS, TEST_STREAMS = 65, 26  # 66 such batches are the 111,540 characters held out
 
 
+ITERATIONS_PER_EPOCH = 400  # of a million characters
+
+
 def char_rnn() -> Model:
-    """Elman 1990."""
-    return _model("CharRNN", "RNN", "rnn1", units=256)
+    """Elman 1990. Its gradients explode unless the inputs are large from the first and the steps small."""
+    return _model("CharRNN", "RNN", _uniform(1), {"type": "xavier"}, base_lr=0.001, epochs=10)
 
 
 def char_lstm() -> Model:
     """Hochreiter and Schmidhuber 1997."""
-    return _model("CharLSTM", "LSTM", "lstm1", units=256)
+    return _model("CharLSTM", "LSTM", _uniform(0.08), _uniform(0.08), base_lr=0.003, epochs=20)
 
 
-def _model(name: str, type_name: str, layer: str, units: int) -> Model:
+def _uniform(limit: float) -> dict[str, Any]:
+    return {"type": "uniform", "min": -limit, "max": limit}
+
+
+def _model(name: str, type_name: str, embedding: dict, recurrent: dict, base_lr: float, epochs: int) -> Model:
+    """embedding, recurrent: the fillers of these layers' weights."""
+    kind = type_name.lower()
+
     def body(net: NetSpec) -> str:
         """The scores [T, N, 65] of the next symbol."""
-        uniform = {"weight_filler": {"type": "uniform", "min": -0.08, "max": 0.08}}
-        embedding = {"input_dim": SYMBOLS, "num_output": 64, "bias_term": False, **uniform}
-        x = net.add("Embed", "embed", "data", embed_param=embedding)
-        x = net.add(type_name, layer, x, "cont", recurrent_param={"num_output": units, **uniform})
+        vectors = {"input_dim": SYMBOLS, "num_output": 64, "bias_term": False, "weight_filler": embedding}
+        x = net.add("Embed", "embed", "data", embed_param=vectors)
+        x = net.add(type_name, f"{kind}1", x, "cont", recurrent_param={"num_output": 256, "weight_filler": recurrent})
         if net.training:
             x = net.dropout("drop1", x, 0.2)
         return net.inner_product("scores", x, SYMBOLS, axis=2, weight_filler={"type": "xavier"})
@@ -43,12 +54,12 @@ def _model(name: str, type_name: str, layer: str, units: int) -> Model:
     deploy.add("Input", "input", tops=["data", "cont"], input_param={"shape": [one, one]})
     deploy.add("Softmax", "prob", body(deploy), **over_symbols)
     recipe = solver(
-        "20 epochs of a million characters: 50 streams, back-propagation through 50 steps, the state carried over.\n"
+        f"{epochs} epochs of a million characters: 50 streams, back-propagation through 50 steps, the state carried over.\n"
         "A test pass covers the 111,540 characters held out; the perplexity is exp(loss).",
         test_iter=[66],
         test_interval=500,
         type="Adam",
-        base_lr=0.003,
+        base_lr=base_lr,
         momentum=0.9,
         momentum2=0.999,
         lr_policy="poly",
@@ -56,9 +67,9 @@ def _model(name: str, type_name: str, layer: str, units: int) -> Model:
         clip_gradients=1,
         display=100,
         average_loss=100,
-        max_iter=8000,
+        max_iter=ITERATIONS_PER_EPOCH * epochs,
         snapshot=2000,
-        snapshot_prefix="char_" + type_name.lower(),
+        snapshot_prefix=f"char_{kind}",
         random_seed=1,
     )
     return Model(train_val.param, deploy.param, recipe)
