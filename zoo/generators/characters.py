@@ -54,7 +54,8 @@ def _model(name: str, type_name: str, embedding: dict, recurrent: dict, base_lr:
     deploy.add("Input", "input", tops=["data", "cont"], input_param={"shape": [one, one]})
     deploy.add("Softmax", "prob", body(deploy), **over_symbols)
     recipe = solver(
-        f"{epochs} epochs of a million characters: 50 streams, back-propagation through 50 steps, the state carried over.\n"
+        f"{epochs} epochs of a million characters: 50 streams, back-propagation through 50 steps, "
+        "the state carried over.\n"
         "A test pass covers the 111,540 characters held out; the perplexity is exp(loss).",
         test_iter=[66],
         test_interval=500,
