@@ -114,7 +114,8 @@ class Net:
             self._append_layer(layer_param)
         unread: set[str] = set()
         for layer_param in self.param.layer:
-            unread = (unread - set(layer_param.bottom)) | set(layer_param.top)
+            unread.difference_update(layer_param.bottom)
+            unread.update(layer_param.top)
         self.outputs = sorted(unread)
         self._share_params()
         self._plan_backward()
