@@ -19,6 +19,7 @@ def run(args: argparse.Namespace) -> None:
 
     flags.use_cpu(args)
     rows = {
+        "Device": "CPU, the only one that blobnet runs on",
         "Processor": llvmlite.binding.get_host_cpu_name(),
         "System": f"{platform.system()} {platform.release()} ({platform.machine()})",
         "Cores available": config.available_cores(),

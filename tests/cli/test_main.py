@@ -68,4 +68,6 @@ def test_a_reader_that_leaves_is_no_fault():
 
 def test_device_query(capsys):
     assert cli.main(["device_query", "-gpu", "all"]) == 0
-    assert "Threads used:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Device:           CPU" in printed
+    assert "Threads used:" in printed
