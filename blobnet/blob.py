@@ -34,10 +34,11 @@ class Blob:
     memory where it is large enough, and what it holds.
     """
 
-    __slots__ = ("name", "dtype", "_shape", "_storage", "_views")
+    __slots__ = ("name", "origin", "dtype", "_shape", "_storage", "_views")
 
     def __init__(self, shape: tuple[int, ...] = (), dtype=np.float32, name: str = ""):
         self.name = name
+        self.origin = name  # the blob of the prototxt that this one stands for; another name for the tops of a split
         self.dtype = np.dtype(dtype)
         self._shape = tuple(int(extent) for extent in shape)
         self._storage = {"data": _Storage(), "diff": _Storage()}

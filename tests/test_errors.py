@@ -79,3 +79,14 @@ def test_an_error_without_a_place_is_its_message():
 def test_did_you_mean():
     assert did_you_mean("convolution", ["Convolution", "Concat"]) == '; did you mean "Convolution"?'
     assert did_you_mean("zzz", ["Convolution", "Concat"]) == ""
+
+
+def test_an_error_names_the_blob_of_the_prototxt_and_not_the_split_behind_it():
+    net = build(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+        'layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 2 } } }\n'
+        'layer { name: "l" type: "SoftmaxWithLoss" bottom: "x" bottom: "y" top: "z" }\n'
+        'layer { name: "a" type: "Accuracy" bottom: "x" bottom: "y" top: "w" }'
+    )
+    with pytest.raises(BlobnetError, match='blob "y"'):
+        net.forward(y=np.full(2, 9))

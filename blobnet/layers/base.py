@@ -113,4 +113,4 @@ class Layer:
 
 def describe(blob: Blob) -> str:
     """``blob "conv1" (64 x 20 x 24 x 24)``, for error texts."""
-    return f'blob "{blob.name}" ({" x ".join(map(str, blob.shape)) or "scalar"})'
+    return f'blob "{blob.origin}" ({" x ".join(map(str, blob.shape)) or "scalar"})'

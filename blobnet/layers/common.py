@@ -29,9 +29,7 @@ class InnerProduct(Layer):
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.param.inner_product_param
         self.num_output = param.num_output
-        self.require(
-            self.num_output > 0, "num_output must be given and positive", "inner_product_param.num_output"
-        )
+        self.require(self.num_output > 0, "num_output must be given and positive", "inner_product_param.num_output")
         self.input_axis = self.axis(bottom[0], param.axis, "inner_product_param.axis")
         self.inputs = bottom[0].count_between(self.input_axis)
         self.require(self.inputs > 0, f"{describe(bottom[0])} is empty")
@@ -93,8 +91,14 @@ class Embed(Layer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.param.embed_param
-        self.require(param.num_output > 0, "num_output must be given and positive", "embed_param.num_output")
-        self.require(param.input_dim > 0, "input_dim must be given and positive", "embed_param.input_dim")
+        self.require(
+            param.num_output > 0,
+            f"num_output must be given and positive; got {param.num_output}",
+            "embed_param.num_output",
+        )
+        self.require(
+            param.input_dim > 0, f"input_dim must be given and positive; got {param.input_dim}", "embed_param.input_dim"
+        )
         self.add_blob((param.input_dim, param.num_output), param.weight_filler)
         if param.bias_term:
             self.add_blob((param.num_output,), param.bias_filler)

@@ -49,9 +49,7 @@ class SlidingKernel(Layer):
             path = f"convolution_param.{next(name for name in pair if param.HasField(name))}"
             both = " and ".join(pair)
             self.require(not repeated, f"state either {field} or {both}, not both", path)
-            self.require(
-                self.spatial_axes == 2, f"{both} are for two spatial axes; here are {self.spatial_axes}", path
-            )
+            self.require(self.spatial_axes == 2, f"{both} are for two spatial axes; here are {self.spatial_axes}", path)
             values = [getattr(param, name) for name in pair]
         else:
             once = f"once or once per spatial axis ({self.spatial_axes} here)"
@@ -63,9 +61,7 @@ class SlidingKernel(Layer):
             )
             every = len(repeated) == self.spatial_axes
             values = repeated if every else (repeated or [default]) * self.spatial_axes
-        self.require(
-            min(values, default=least) >= least, f"{field} must be {least} or more; got {_by(values)}", path
-        )
+        self.require(min(values, default=least) >= least, f"{field} must be {least} or more; got {_by(values)}", path)
         return tuple(values)
 
     def check_bottoms(self, bottom: Sequence[Blob]) -> None:
@@ -112,10 +108,8 @@ class Weighted(SlidingKernel):
         super().setup(bottom, top)
         param = self.param.convolution_param
         self.num_output, self.group = param.num_output, param.group
-        self.require(
-            self.num_output > 0, "num_output must be given and positive", "convolution_param.num_output"
-        )
-        self.require(self.group > 0, "group must be positive", "convolution_param.group")
+        self.require(self.num_output > 0, "num_output must be given and positive", "convolution_param.num_output")
+        self.require(self.group > 0, f"group must be positive; got {self.group}", "convolution_param.group")
         self.require(
             self.num_output % self.group == 0,
             f"num_output must be divisible by group; got num_output {self.num_output}, group {self.group}",
@@ -256,9 +250,7 @@ class Deconvolution(Weighted):
             self.backward_bias(y)
             dy = self.planes(y.diff)
             if self.param_propagate_down[0]:
-                convolution.backward_weights(
-                    dy, self.planes(x.data), self.weights("diff"), self.geometry, self.group
-                )
+                convolution.backward_weights(dy, self.planes(x.data), self.weights("diff"), self.geometry, self.group)
             if propagate:
                 convolution.forward(dy, self.weights(), self.planes(x.diff), self.geometry, self.group)
 

@@ -68,7 +68,7 @@ class PrefetchingLayer(DataLayer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         depth = self.param.data_param.prefetch
-        self.require(depth > 0, "prefetch must be positive", "data_param.prefetch")
+        self.require(depth > 0, f"prefetch must be positive; got {depth}", "data_param.prefetch")
         self._prefetcher: Prefetcher | None = None
         self._whole_passes = False
         with placed(self.param):
@@ -174,7 +174,9 @@ class ImageData(PrefetchingLayer):
     def make_loader(self) -> ImageLoader:
         param = self.param.image_data_param
         self.require(bool(param.source), "source must name a list of images", "image_data_param.source")
-        self.require(param.batch_size > 0, "batch_size must be positive", "image_data_param.batch_size")
+        self.require(
+            param.batch_size > 0, f"batch_size must be positive; got {param.batch_size}", "image_data_param.batch_size"
+        )
         self.require(
             (param.new_height > 0) == (param.new_width > 0),
             f"new_height and new_width must be given together; got {param.new_height} and {param.new_width}",

@@ -37,7 +37,10 @@ def layer_class(param) -> type["Layer"]:
         raise error_at(param, f'type is missing: give one, as in type: "ReLU"; known types: {", ".join(layer_types())}')
     if param.type not in _classes:
         hint = forks.hint("LayerParameter.type", param.type) or did_you_mean(param.type, _classes)
-        hint = hint or f"; known types: {', '.join(layer_types())}"
+        hint = hint or (
+            f"; known types: {', '.join(layer_types())}; "
+            "a type of your own needs its module: --import MODULE, or import it before you build the net"
+        )
         raise error_at(param, f'unknown layer type "{param.type}"{hint}', "type")
     return _classes[param.type]
 

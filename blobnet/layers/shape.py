@@ -113,6 +113,10 @@ class Split(Layer):
 
     tops = (1, None)
 
+    def setup(self, bottom, top):
+        for blob in top:
+            blob.origin = bottom[0].origin
+
     def reshape(self, bottom, top):
         for blob in top:
             blob.reshape_like(bottom[0])

@@ -15,8 +15,6 @@ from blobnet.proto import blobnet_pb2 as pb
 _logger = logging.getLogger("blobnet")
 
 
-
-
 def upgrade_net(param: pb.NetParameter, source: str = "") -> pb.NetParameter:
     """The net in the current format; ``param`` itself where it already is.
 

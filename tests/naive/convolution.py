@@ -9,9 +9,12 @@ def _taps(geometry):
     """For each tap: its index, and the slices that pick what it meets, one pixel per output pixel, when padded."""
     for tap in itertools.product(*(range(extent) for extent in geometry.kernel)):
         first = [k * dilation for k, dilation in zip(tap, geometry.dilation, strict=True)]
-        yield tap, tuple(
-            slice(start, start + stride * (output - 1) + 1, stride)
-            for start, stride, output in zip(first, geometry.stride, geometry.output, strict=True)
+        yield (
+            tap,
+            tuple(
+                slice(start, start + stride * (output - 1) + 1, stride)
+                for start, stride, output in zip(first, geometry.stride, geometry.output, strict=True)
+            ),
         )
 
 
