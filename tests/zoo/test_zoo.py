@@ -103,6 +103,17 @@ def test_cifar10_quick_names_what_it_sees():
         assert np.mean([net.forward()["accuracy"] for _ in range(10)]) >= 0.73
 
 
+def test_the_siamese_nets_part_unequal_digits():
+    """All 10,000 test pairs, by half the margin of the contrastive loss."""
+    net = blobnet.zoo.load("mnist_siamese", phase=blobnet.TEST)
+    right = 0
+    for _ in range(100):
+        net.forward()
+        distances = np.linalg.norm(net.blobs["feat"].data - net.blobs["feat_p"].data, axis=1)
+        right += np.sum((distances < 0.5) == (net.blobs["sim"].data.ravel() > 0))
+    assert right / 10_000 > 0.95
+
+
 def test_any_number_type_and_any_count(lenet, digits):
     images = digits[0][:70]
     expected = lenet.predict(images)
