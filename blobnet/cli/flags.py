@@ -205,15 +205,24 @@ def import_modules(args: argparse.Namespace) -> None:
             raise BlobnetError(f'--import: the module "{name}" cannot be imported: {reason}') from error
 
 
+def add_net(parser: Parser) -> None:
+    """The flags, besides --model and --weights, that ``build_net`` reads."""
+    add_strict(parser)
+    add_state(parser)
+    add_device(parser)
+    add_modules(parser)
+    add_limits(parser)
+
+
 def build_net(args: argparse.Namespace, phase: str) -> "Net":
-    """The net of --model in the state that the flags describe."""
+    """The net of --model in the state that the flags describe, with the weights of --weights where they are given."""
     from blobnet.net import Net
     from blobnet.proto import blobnet_pb2 as pb
 
     use_cpu(args)
     set_limits(args)
     import_modules(args)
-    return Net(
+    net = Net(
         args.model,
         getattr(pb, phase),
         level=args.level or 0,
@@ -221,3 +230,8 @@ def build_net(args: argparse.Namespace, phase: str) -> "Net":
         allowed_modules=args.allow_python,
         untrusted=args.untrusted,
     )
+    if args.weights:
+        report = net.copy_trained_layers_from(args.weights)
+        if args.strict:
+            report.require_complete()
+    return net

@@ -9,11 +9,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("model", needed=True, metavar="FILE", help="the net's prototxt")
     parser.add_flag("weights", needed=True, metavar="FILE,...", help="the caffemodels to score")
     parser.add_flag("iterations", type=flags.count, default=50, metavar="N", help="batches to run (default: 50)")
-    flags.add_strict(parser)
-    flags.add_state(parser)
-    flags.add_device(parser)
-    flags.add_modules(parser)
-    flags.add_limits(parser)
+    flags.add_net(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,9 +21,6 @@ def run(args: argparse.Namespace) -> None:
 
     with log.shown(), announced():
         net = flags.build_net(args, "TEST")
-        report = net.copy_trained_layers_from(args.weights)
-        if args.strict:
-            report.require_complete()
         total_loss, totals = 0.0, {name: np.zeros(net.blobs[name].count) for name in net.outputs}
         for batch in range(args.iterations):
             total_loss += net.forward_from_to(0, len(net.layers) - 1)

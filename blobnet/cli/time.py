@@ -21,11 +21,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("weights", metavar="FILE,...", help="caffemodels to load first")
     parser.add_flag("iterations", type=flags.count, default=50, metavar="N", help="passes to average (default: 50)")
     parser.add_flag("phase", choices=["TRAIN", "TEST"], default="TRAIN", help="phase of the net (default: TRAIN)")
-    flags.add_strict(parser)
-    flags.add_state(parser)
-    flags.add_device(parser)
-    flags.add_modules(parser)
-    flags.add_limits(parser)
+    flags.add_net(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -35,10 +31,6 @@ def run(args: argparse.Namespace) -> None:
 
     with log.shown(), announced():
         net = flags.build_net(args, args.phase)
-        if args.weights:
-            report = net.copy_trained_layers_from(args.weights)
-            if args.strict:
-                report.require_complete()
         steps = _measure(net, args.iterations)
         machine = limits.measured()
     print(f"Average time per layer over {args.iterations} iterations, in milliseconds:")

@@ -48,3 +48,12 @@ class Alone:
 def around_zeros(fields, *shapes, dtype=np.float64, **options):
     """The layer of some fields around bottoms of some shapes."""
     return Alone(f'layer {{ name: "l" {fields} }}', *(np.zeros(shape) for shape in shapes), dtype=dtype, **options)
+
+
+def check_closed_form(layer, x, dy, function, derivative, dtype, tolerance, in_place):
+    """Hold a layer y = function(x) and its gradient dy derivative(x) against NumPy."""
+    alone = around_zeros(layer, x.shape, dtype=dtype, in_place=in_place)
+    [y] = alone.forward(x)
+    np.testing.assert_allclose(y, function(x), rtol=tolerance, atol=tolerance)
+    [dx] = alone.backward(dy)
+    np.testing.assert_allclose(dx, dy * derivative(x), rtol=5 * tolerance, atol=5 * tolerance)

@@ -3,7 +3,7 @@ import pytest
 
 from blobnet import BlobnetError
 from blobnet.testing import check_gradient, net_from_text
-from tests.layers.alone import around_zeros
+from tests.layers.alone import around_zeros, check_closed_form
 
 RANDOM = np.random.default_rng(8)
 SHAPE = (2, 3, 4, 5)
@@ -47,12 +47,7 @@ CASES = {  # layer text: (f, f')
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 3e-6), (np.float64, 1e-14)])
 @pytest.mark.parametrize("layer", CASES)
 def test_value_and_gradient_are_the_closed_form(layer, dtype, tolerance, in_place):
-    function, derivative = CASES[layer]
-    alone = around_zeros(layer, SHAPE, dtype=dtype, in_place=in_place)
-    [y] = alone.forward(X)
-    np.testing.assert_allclose(y, function(X), rtol=tolerance, atol=tolerance)
-    [dx] = alone.backward(DY)
-    np.testing.assert_allclose(dx, DY * derivative(X), rtol=5 * tolerance, atol=5 * tolerance)
+    check_closed_form(layer, X, DY, *CASES[layer], dtype, tolerance, in_place)
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["apart", "in place"])
