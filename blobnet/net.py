@@ -1,7 +1,7 @@
 """Net: a thin owner of layers, blobs and the plan by which they run.
 
 Construction walks the passes (upgrade, phases, splits), builds each layer in order and connects it by blob names,
-then plans sharing and the backward pass.
+then plans sharing and the backward pass. ``walk`` runs what is built.
 """
 
 import dataclasses
@@ -17,36 +17,18 @@ from blobnet import trained
 from blobnet.blob import Blob
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, did_you_mean, error_at
-from blobnet.fused import Fusion, Group
 from blobnet.io import blob_proto
 from blobnet.io import weights as weights_files
-from blobnet.layers.base import Layer, describe
+from blobnet.layers.base import Layer
 from blobnet.layers.registry import create_layer
 from blobnet.passes import gradients, phases, sharing, splits, upgrade
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.streams import new_seed
 from blobnet.trained import LoadReport, Weights
+from blobnet.walk import Walk, WeightedTop
 
 Hook = Callable[["Net", int], None]
-
-
-class _WeightedTop:
-    """A top with a loss weight: its diff holds the weight from the start, and again when its shape has changed."""
-
-    def __init__(self, blob: Blob, weight: float):
-        self.blob = blob
-        self.weight = weight
-        self._fill()
-
-    def _fill(self) -> None:
-        self.blob.diff[...] = self.weight
-        self._filled_shape = self.blob.shape
-
-    def loss(self) -> float:
-        if self.blob.shape != self._filled_shape:
-            self._fill()
-        return float((self.blob.data * self.blob.diff).sum())
 
 
 class Net:
@@ -103,8 +85,7 @@ class Net:
         self.blobs: dict[str, Blob] = {}
         self.inputs: list[str] = []
         self.loss_weights: dict[str, float] = {}
-        self._losses: list[list[_WeightedTop]] = []
-        self._seen_shapes: list[list[tuple[int, ...]]] = []
+        self._losses: list[list[WeightedTop]] = []
         self.before_forward: list[Hook] = []
         self.after_forward: list[Hook] = []
         self.before_backward: list[Hook] = []
@@ -119,7 +100,7 @@ class Net:
         self.outputs = sorted(unread)
         self._share_params()
         self._plan_backward()
-        self.fuse()
+        self._walk = Walk(self, self._losses)
         if weights is not None:
             self.copy_trained_layers_from(weights)
 
@@ -149,19 +130,13 @@ class Net:
             layer.reshape(bottom, top)
         except (MemoryError, ValueError) as error:  # ValueError: numpy, of arrays beyond the address space
             layer.fail(f"its blobs do not fit into memory: {error}")
-        self._charge_tops(layer, bottom, top)
+        layer.charge_tops(bottom, top)
         self.layers.append(layer)
         self.bottoms.append(bottom)
         self.tops.append(top)
-        self._seen_shapes.append([blob.shape for blob in bottom])
         self._losses.append(self._weigh_losses(layer, top))
         if layer.type == "Input":
             self.inputs.extend(param.top)
-
-    def _charge_tops(self, layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        for blob in top:
-            if not any(blob is source for source in bottom):
-                layer.charge(blob.name, blob.count)
 
     def _top_blob(self, layer: Layer, index: int) -> Blob:
         param = layer.param
@@ -181,7 +156,7 @@ class Net:
         blob = self.blobs[name] = Blob(dtype=self.context.dtype, name=name)
         return blob
 
-    def _weigh_losses(self, layer: Layer, top: Sequence[Blob]) -> list["_WeightedTop"]:
+    def _weigh_losses(self, layer: Layer, top: Sequence[Blob]) -> list[WeightedTop]:
         stated = layer.param.loss_weight
         if stated:
             layer.require(
@@ -191,7 +166,7 @@ class Net:
             )
         elif layer.loss:
             stated.extend([1.0] + [0.0] * (len(top) - 1))
-        weighted = [_WeightedTop(blob, weight) for blob, weight in zip(top, stated, strict=False) if weight]
+        weighted = [WeightedTop(blob, weight) for blob, weight in zip(top, stated, strict=False) if weight]
         self.loss_weights.update((loss.blob.name, loss.weight) for loss in weighted)
         return weighted
 
@@ -239,7 +214,7 @@ class Net:
 
     def fuse(self, lean: bool = False) -> None:
         """Plan which neighbours run as one. ``lean``: the blobs between them, and their diffs, need not be there."""
-        self._fusion = Fusion(self, lean)
+        self._walk.fuse(lean)
 
     def predict_only(self) -> None:
         """Plan no backward pass, so that no layer keeps anything for it."""
@@ -251,7 +226,7 @@ class Net:
     @property
     def steps(self) -> list[range]:
         """The indices of the layers in the order that they run; neighbours that run as one are one step."""
-        return [indices for indices, _ in self._fusion.steps(0, len(self.layers) - 1)]
+        return self._walk.steps()
 
     @property
     def layer_names(self) -> list[str]:
@@ -339,76 +314,11 @@ class Net:
 
         The diff of such a top is its loss weight, unless a caller has put something else there.
         """
-        loss = 0.0
-        for indices, group in self._fusion.steps(first, last):
-            if group is None or not self._forward_group(group):
-                loss += sum(map(self._forward_layer, indices))
-        return loss
+        return self._walk.forward(first, last)
 
     def backward_from_to(self, first: int, last: int) -> None:
         """Run the backward passes of layers first down to last, those that the plan needs."""
-        for indices, group in reversed(list(self._fusion.steps(last, first))):
-            if group is None or not self._backward_group(group):
-                for index in reversed(indices):
-                    self._backward_layer(index)
-
-    def _forward_group(self, group: Group) -> bool:
-        """Run layers as one, unless a hook wants to see each; returns whether they ran."""
-        if self.before_forward or self.after_forward:
-            return False
-        for index in group.indices:
-            self._make_ready(index)
-        if not group.is_suited():
-            return False
-        group.forward(self.layer_need_backward[group.indices[-1]])
-        return True
-
-    def _forward_layer(self, index: int) -> float:
-        for hook in self.before_forward:
-            hook(self, index)
-        self._make_ready(index)
-        self.layers[index].forward(self.bottoms[index], self.tops[index])
-        if group := self._fusion.group(index):
-            group.folded = False
-        loss = sum(weighted.loss() for weighted in self._losses[index])
-        for hook in self.after_forward:
-            hook(self, index)
-        return loss
-
-    def _make_ready(self, index: int) -> None:
-        """Reshape a layer where its bottoms have changed; refuse empty blobs."""
-        layer, bottom, top = self.layers[index], self.bottoms[index], self.tops[index]
-        if [blob.shape for blob in bottom] != self._seen_shapes[index]:
-            self._reshape_layer(index)
-        for blob in (*bottom, *top):
-            if 0 in blob.shape:
-                layer.fail(f"{describe(blob)} is empty; every extent must be 1 or more")
-
-    def _backward_group(self, group: Group) -> bool:
-        """Run layers backward as one where every gradient is wanted, unless a hook wants to see each."""
-        if self.before_backward or self.after_backward or not group.is_suited():
-            return False
-        first, *others = group.indices
-        wanted = self.bottom_need_backward[first]
-        runs = group.differentiates(wanted) and self.layer_need_backward[first]
-        runs = runs and all(
-            self.layer_need_backward[index] and all(self.bottom_need_backward[index]) for index in others
-        )
-        if runs:
-            group.backward(wanted)
-        return runs
-
-    def _backward_layer(self, index: int) -> None:
-        for hook in self.before_backward:
-            hook(self, index)
-        if self.layer_need_backward[index]:
-            group = self._fusion.group(index)
-            if group is not None and group.folded:
-                group.unfold()
-                group.folded = False
-            self.layers[index].backward(self.tops[index], self.bottom_need_backward[index], self.bottoms[index])
-        for hook in self.after_backward:
-            hook(self, index)
+        self._walk.backward(first, last)
 
     def forward_backward(self) -> float:
         loss = self.forward_from_to(0, len(self.layers) - 1)
@@ -418,13 +328,7 @@ class Net:
     def reshape(self) -> None:
         """Carry the present shapes of the inputs through all layers."""
         for index in range(len(self.layers)):
-            self._reshape_layer(index)
-
-    def _reshape_layer(self, index: int) -> None:
-        bottom = self.bottoms[index]
-        self.layers[index].reshape(bottom, self.tops[index])
-        self._charge_tops(self.layers[index], bottom, self.tops[index])
-        self._seen_shapes[index] = [blob.shape for blob in bottom]
+            self._walk.reshape(index)
 
     def clear_param_diffs(self) -> None:
         for blob in self.learnable_params:

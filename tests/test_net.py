@@ -1,4 +1,4 @@
-"""What a net does beyond its passes: wiring, partial runs, reshaping, weights, state."""
+"""What a net does beyond its passes: wiring, partial runs, weights, state."""
 
 import numpy as np
 import pytest
@@ -67,35 +67,6 @@ def test_a_call_takes_the_inputs_in_order():
         net(DATA)
 
 
-def test_an_input_of_another_shape_reshapes_what_follows(net):
-    net.forward(data=np.tile(DATA, (3, 1)), label=np.zeros(6))
-    assert net.blobs["ip2"].shape == (6, 2)
-    net.blobs["data"].reshape(1, 3)
-    net.blobs["label"].reshape(1)
-    net.reshape()
-    assert net.blobs["ip2"].shape == (1, 2)
-
-
-def test_losses_add_up_by_weight():
-    net = net_from_text(CLASSIFIER.replace('top: "loss" }', 'top: "loss" loss_weight: 0.5 }'), seed=3)
-    net.set_input("data", DATA)
-    net.set_input("label", np.array([0, 1]))
-    loss = net.forward_from_to(0, len(net.layers) - 1)
-    assert loss == pytest.approx(0.5 * float(net.blobs["loss"].data))
-    assert net.blobs["loss"].diff == 0.5
-
-
-def test_hooks_see_every_layer_in_order(net):
-    seen = []
-    net.before_forward.append(lambda net, index: seen.append(("forward", net.layer_names[index])))
-    net.after_backward.append(lambda net, index: seen.append(("backward", net.layer_names[index])))
-    net.forward(data=DATA, label=np.zeros(2))
-    net.backward()
-    assert seen == [("forward", name) for name in net.layer_names] + [
-        ("backward", name) for name in reversed(net.layer_names)
-    ]
-
-
 def test_equal_seeds_fill_equal_weights(net):
     again, other = net_from_text(CLASSIFIER, seed=3), net_from_text(CLASSIFIER, seed=4)
     np.testing.assert_array_equal(net.params["ip1"][0].data, again.params["ip1"][0].data)
@@ -152,7 +123,6 @@ def test_a_multiplier_left_out_is_one(net):
     [
         (lambda net: net.forward(dat=DATA), 'no blob "dat"; did you mean "data"'),
         (lambda net: net.forward(end="relu1"), 'no layer "relu1"; did you mean "relu"'),
-        (lambda net: net.forward(data=np.zeros((0, 3))), "empty"),
         (lambda net: net.copy_trained_layers_from("missing.caffemodel"), "missing.caffemodel"),
     ],
 )

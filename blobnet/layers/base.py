@@ -78,6 +78,12 @@ class Layer:
         if fault := self.context.budget.charge((weakref.ref(self), key), count * self.dtype.itemsize):
             self.fail(fault)
 
+    def charge_tops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Count the data of the tops that are not bottoms, too."""
+        for blob in top:
+            if not any(blob is source for source in bottom):
+                self.charge(blob.name, blob.count)
+
     def add_blob(self, shape: Sequence[int], filler=None) -> Blob:
         """A new learnable blob, filled by a FillerParameter (zeros when left out)."""
         from blobnet.fillers import fill, is_zero

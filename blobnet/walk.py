@@ -1,0 +1,132 @@
+"""Walk: the passes over the layers of a net, one by one, or as groups that run as one (``fused``)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from blobnet.blob import Blob
+from blobnet.fused import Fusion, Group
+from blobnet.layers.base import describe
+
+if TYPE_CHECKING:
+    from blobnet.net import Net
+
+
+class WeightedTop:
+    """A top with a loss weight: its diff holds the weight from the start, and again when its shape has changed."""
+
+    def __init__(self, blob: Blob, weight: float):
+        self.blob = blob
+        self.weight = weight
+        self._fill()
+
+    def _fill(self) -> None:
+        self.blob.diff[...] = self.weight
+        self._filled_shape = self.blob.shape
+
+    def loss(self) -> float:
+        if self.blob.shape != self._filled_shape:
+            self._fill()
+        return float((self.blob.data * self.blob.diff).sum())
+
+
+class Walk:
+    """Runs a net that is built. ``losses``: the weighted tops of each layer."""
+
+    def __init__(self, net: "Net", losses: Sequence[Sequence[WeightedTop]]):
+        self._net = net
+        self._losses = losses
+        self._seen_shapes = [_shapes(bottom) for bottom in net.bottoms]
+        self.fuse(lean=False)
+
+    def fuse(self, lean: bool) -> None:
+        """Plan which neighbours run as one. ``lean``: the blobs between them, and their diffs, need not be there."""
+        self._fusion = Fusion(self._net, lean)
+
+    def steps(self) -> list[range]:
+        """The indices of the layers in the order that they run; neighbours that run as one are one step."""
+        return [indices for indices, _ in self._fusion.steps(0, len(self._net.layers) - 1)]
+
+    def forward(self, first: int, last: int) -> float:
+        """Run layers first to last; returns the loss: the sum of data times diff over all weighted tops."""
+        loss = 0.0
+        for indices, group in self._fusion.steps(first, last):
+            if group is None or not self._forward_group(group):
+                loss += sum(map(self._forward_layer, indices))
+        return loss
+
+    def backward(self, first: int, last: int) -> None:
+        """Run the backward passes of layers first down to last, those that the plan needs."""
+        for indices, group in reversed(list(self._fusion.steps(last, first))):
+            if group is None or not self._backward_group(group):
+                for index in reversed(indices):
+                    self._backward_layer(index)
+
+    def reshape(self, index: int) -> None:
+        """Carry the shapes of a layer's bottoms through it."""
+        layer, bottom, top = self._net.layers[index], self._net.bottoms[index], self._net.tops[index]
+        layer.reshape(bottom, top)
+        layer.charge_tops(bottom, top)
+        self._seen_shapes[index] = _shapes(bottom)
+
+    def _forward_group(self, group: Group) -> bool:
+        """Run layers as one, unless a hook wants to see each; returns whether they ran."""
+        if self._net.before_forward or self._net.after_forward:
+            return False
+        for index in group.indices:
+            self._make_ready(index)
+        if not group.is_suited():
+            return False
+        group.forward(self._net.layer_need_backward[group.indices[-1]])
+        return True
+
+    def _forward_layer(self, index: int) -> float:
+        net = self._net
+        for hook in net.before_forward:
+            hook(net, index)
+        self._make_ready(index)
+        net.layers[index].forward(net.bottoms[index], net.tops[index])
+        if group := self._fusion.group(index):
+            group.folded = False
+        loss = sum(weighted.loss() for weighted in self._losses[index])
+        for hook in net.after_forward:
+            hook(net, index)
+        return loss
+
+    def _make_ready(self, index: int) -> None:
+        """Reshape a layer where its bottoms have changed; refuse empty blobs."""
+        layer, bottom, top = self._net.layers[index], self._net.bottoms[index], self._net.tops[index]
+        if _shapes(bottom) != self._seen_shapes[index]:
+            self.reshape(index)
+        for blob in (*bottom, *top):
+            if 0 in blob.shape:
+                layer.fail(f"{describe(blob)} is empty; every extent must be 1 or more")
+
+    def _backward_group(self, group: Group) -> bool:
+        """Run layers backward as one where every gradient is wanted, unless a hook wants to see each."""
+        net = self._net
+        if net.before_backward or net.after_backward or not group.is_suited():
+            return False
+        first, *others = group.indices
+        wanted = net.bottom_need_backward[first]
+        runs = group.differentiates(wanted) and net.layer_need_backward[first]
+        runs = runs and all(net.layer_need_backward[index] and all(net.bottom_need_backward[index]) for index in others)
+        if runs:
+            group.backward(wanted)
+        return runs
+
+    def _backward_layer(self, index: int) -> None:
+        net = self._net
+        for hook in net.before_backward:
+            hook(net, index)
+        if net.layer_need_backward[index]:
+            group = self._fusion.group(index)
+            if group is not None and group.folded:
+                group.unfold()
+                group.folded = False
+            net.layers[index].backward(net.tops[index], net.bottom_need_backward[index], net.bottoms[index])
+        for hook in net.after_backward:
+            hook(net, index)
+
+
+def _shapes(blobs: Sequence[Blob]) -> list[tuple[int, ...]]:
+    return [blob.shape for blob in blobs]
