@@ -15,7 +15,7 @@ gradient of the input has no padding in Caffe, so there weights that are not fin
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -45,8 +45,14 @@ def forward(
     group: int,
     bias: np.ndarray | None = None,
     clip: bool = False,
+    accumulate: bool = False,
+    kept: dict | None = None,
 ) -> None:
-    """y = w * x + bias, or 0 where that is negative and ``clip`` is set, which depthwise convolution leaves out."""
+    """y = w * x + bias, + y where it accumulates, or 0 where that is negative and ``clip`` is set.
+
+    kept  where w never changes: a dictionary, empty at first, in which w stays in the orders that kernels read
+    Depthwise convolution leaves out to accumulate and to clip.
+    """
     if config.reference_kernels():
         reference.forward(x, w, y, geometry, group, bias)
         return
@@ -54,17 +60,22 @@ def forward(
         depthwise.forward(x, w, y, geometry, bias)
         return
     least = 0.0 if clip else -math.inf
-    if _winograd(x, w, geometry, x.shape[1], len(w), group):
-        winograd.correlate(x, w, y, geometry.input, geometry.pad, geometry.output, bias, least)
+    least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
+    if _winograd(x, w, geometry, x.shape[1], len(w), group, least_tiles, kept):
+        filters = _ordered(kept, "transformed", winograd.transformed, w)
+        sizes = geometry.input, geometry.pad, geometry.output
+        winograd.correlate(x, filters, y, *sizes, bias, least, accumulate)
         return
     frame, _, _, _, step = patches.patches(geometry)
     in_place = step > 1 or product.pays_in_place(len(w) // group, w[0].size, w.dtype)
     for part in _portions(y, frame):
         weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
+        filters = w if kept is None else _ordered(kept, ("panels", in_place), product.panels, w, weights, in_place)
         source = patches.frames(x[part], frame)
         product.multiply(
-            w, weights, source, columns.transposed(), y[part], outputs, bias=bias, least=least, in_place=in_place
-        )
+            filters, weights, source, columns.transposed(), y[part], outputs,
+            beta=accumulate, bias=bias, least=least, in_place=in_place, kept=kept is not None,
+        )  # fmt: skip
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, group: int) -> None:
@@ -99,7 +110,7 @@ def backward_data(
     if _winograd(dy, w, geometry, dx.shape[1], len(w), group):
         pad = tuple(2 - pad for pad in geometry.pad)
         turned = _turned(w, 1, np.arange(8, -1, -1))[0]
-        winograd.correlate(dy, turned, dx, geometry.output, pad, geometry.input, bias)
+        winograd.correlate(dy, winograd.transformed(turned), dx, geometry.output, pad, geometry.input, bias)
         return
     if _spreads(geometry):
         _spread(dy, w, dx, geometry, group, bias)
@@ -120,9 +131,21 @@ def backward_data(
             )
 
 
-def _winograd(one, other, geometry: Geometry, c: int, o: int, group: int, least=winograd.LEAST_TILES) -> bool:
+def _winograd(
+    one, other, geometry: Geometry, c: int, o: int, group: int, least=winograd.LEAST_TILES, kept: dict | None = None
+) -> bool:
     """Whether Winograd's way pays for a product of these two, and keeps every infinity and NaN in its place."""
-    return winograd.pays(geometry, len(one), c, o, group, one.dtype, least) and all_finite(one) and all_finite(other)
+    pays = winograd.pays(geometry, len(one), c, o, group, one.dtype, least)
+    return pays and all_finite(one) and _ordered(kept, "finite", all_finite, other)
+
+
+def _ordered(kept: dict | None, key: object, make: Callable, *args):
+    """What ``make`` makes of its arguments; from ``kept``, where it has been made before."""
+    if kept is None:
+        return make(*args)
+    if key not in kept:
+        kept[key] = make(*args)
+    return kept[key]
 
 
 def _spreads(geometry: Geometry) -> bool:

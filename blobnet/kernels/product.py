@@ -79,16 +79,18 @@ def multiply(
     bias: np.ndarray | None = None,
     least: float = -math.inf,
     in_place: bool = False,
+    kept: bool = False,
 ) -> None:
     """c = alpha a b + beta c, as above, for C-contiguous arrays of one dtype; with beta 0 the old c is not read.
 
     bias      [batch x M]: one number is added to every element of a row
     least     no element becomes less
     in_place  b is not packed
+    kept      a was packed by ``panels``, for the same layout and in_place
     Every sum is taken in one order, whatever the number of threads.
     """
     batch, m, n = len(c_layout.starts), len(c_layout.outer), len(c_layout.inner)
-    shape = _shape(batch, m, n, len(a_layout.inner), c.dtype, in_place, config.threads())
+    shape = _shape(batch, m, n, len(a_layout.inner), c.dtype, in_place, kept, config.threads())
     operands = a.reshape(-1), a_layout, b.reshape(-1), b_layout
     one, alpha, beta, least = (c.dtype.type(number) for number in (1, alpha, beta, least))
     bias = np.empty(0, c.dtype) if bias is None else bias
@@ -105,6 +107,15 @@ def multiply(
         parallel.parallel_for(add_parts, batch * m, *sums, grain=64)
 
 
+def panels(a: np.ndarray, layout: Layout, in_place: bool = False) -> np.ndarray:
+    """The first operand packed for good, for many products with ``kept``."""
+    batch, m, k = len(layout.starts), len(layout.outer), len(layout.inner)
+    shape = _shape(batch, m, 1, k, a.dtype, in_place, True, 1)
+    packed = np.empty((batch, shape.row_blocks, shape.slices, shape.a_size), a.dtype)
+    pack_blocks(a.reshape(-1), layout, packed, shape)
+    return packed
+
+
 def pays_in_place(rows: int, depth: int, dtype: np.dtype) -> bool:
     """Whether b is better read in place: a fills vectors, and sums are long for the results to be transposed."""
     lanes = simd.lanes(dtype)
@@ -115,9 +126,11 @@ class Shape(NamedTuple):
     """How a product is cut into blocks, and what follows from it."""
 
     in_place: bool
+    kept: bool
     rows: int  # of a block
     columns: int
     depth: int  # of a slice of k
+    slices: int
     row_blocks: int
     column_blocks: int
     tile: int  # rows of a full panel of a: MR, or up to NR
@@ -134,7 +147,7 @@ class Shape(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool, threads: int) -> Shape:
+def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool, kept: bool, threads: int) -> Shape:
     scale = dtype.itemsize // 4
     lanes = simd.lanes(dtype)
     depth = _even_part(k, BLOCK_DEPTH // scale, 1)
@@ -157,8 +170,8 @@ def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool, 
     slack = lanes * NV * lanes
     a_size, b_size = rows * depth + slack, rows * columns if in_place else columns * depth + slack
     return Shape(
-        in_place, rows, columns, depth, row_blocks, column_blocks, tile, unit, panel, lanes, parts, part_depth, count,
-        grain, a_size, b_size, a_size + b_size + rows * columns,
+        in_place, kept, rows, columns, depth, slices, row_blocks, column_blocks, tile, unit, panel, lanes, parts,
+        part_depth, count, grain, a_size, b_size, a_size + b_size + rows * columns,
     )  # fmt: skip
 
 
@@ -185,7 +198,11 @@ def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, b
         for k in range(k_start, max(k_end, k_start + 1), shape.depth):
             k_stop = min(k + shape.depth, k_end)
             extents = row_stop - row, column_stop - column, k_stop - k
-            pack(a, a_layout, member, row, row_stop, k, k_stop, a_panels, shape.tile, shape.unit, shape.lanes)
+            if shape.kept:
+                block = member * shape.row_blocks + row // shape.rows
+                a_panels = a[(block * shape.slices + k // shape.depth) * shape.a_size :]
+            else:
+                pack(a, a_layout, member, row, row_stop, k, k_stop, a_panels, shape.tile, shape.unit, shape.lanes)
             if shape.in_place:
                 multiply_in_place(a_panels, b, b_layout, member, column, k, b_panels, extents, shape, k > k_start)
                 continue
@@ -195,6 +212,20 @@ def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, b
             transpose(b_panels, sums, shape)
         extents = row, row_stop, column, column_stop
         write_block(c, c_layout, item // blocks, extents, sums, shape.columns, alpha, beta, bias, least)
+
+
+@jit
+def pack_blocks(a, layout, packed, shape):
+    """The panels of each block of rows and slice of k, packed [member, row block, slice, panels]."""
+    for member in range(packed.shape[0]):
+        for row_block in range(packed.shape[1]):
+            row = row_block * shape.rows
+            row_stop = min(row + shape.rows, len(layout.outer))
+            for part in range(packed.shape[2]):
+                k = part * shape.depth
+                k_stop = min(k + shape.depth, len(layout.inner))
+                block = packed[member, row_block, part]
+                pack(a, layout, member, row, row_stop, k, k_stop, block, shape.tile, shape.unit, shape.lanes)
 
 
 _multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors in (1, 2, 3))

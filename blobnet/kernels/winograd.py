@@ -41,6 +41,9 @@ BLOCK_TILES, MANY_CHANNELS, BLOCK_TILES_OF_MANY = 48, 256, 96
 LEAST_CHANNELS = 16
 LEAST_TILES, LEAST_TILES_OF_WEIGHTS = 32, 48
 
+# Likewise where the filters are kept: their transform, which takes as long as some 16 tiles, is done once.
+LEAST_TILES_KEPT = 12
+
 # Output pixels whose images are turned to channels last at once.
 PIXELS_AT_ONCE = 16384
 
@@ -101,20 +104,27 @@ def _grid(outputs: tuple[int, ...], channels: int, tile: int) -> Grid:
     return Grid(rows, columns, height, width, (height * width + LANES) * channels)
 
 
-def correlate(x, w, y, sizes, pad, outputs, bias: np.ndarray | None, least: float = -math.inf) -> None:
-    """y = w * x + bias, or ``least`` where that is less.
-
-    x [N, C, pixels] of the given sizes, w [O, C, taps], y [N, O, pixels]
-    """
-    c, o = x.shape[1], len(w)
+def transformed(w: np.ndarray) -> np.ndarray:
+    """The filters w [O, C, taps] as ``correlate`` takes them."""
+    o, c, _ = w.shape
     filters = np.empty(ELEMENTS * c * o, w.dtype)
     parallel_for(transform_filters, c, w, np.empty((c, TAPS * TAPS, o), w.dtype), filters, grain=8)
-    bias = np.zeros(o, y.dtype) if bias is None else bias
+    return filters
+
+
+def correlate(
+    x, filters, y, sizes, pad, outputs, bias: np.ndarray | None, least: float = -math.inf, accumulate: bool = False
+) -> None:
+    """y = w * x + bias, + y where it accumulates, or ``least`` where that is less.
+
+    x [N, C, pixels] of the given sizes, filters: w ``transformed``, y [N, O, pixels]
+    """
+    bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
     for part in _portions(x, outputs):
-        _correlate_portion(x[part], filters, y[part], sizes, pad, outputs, bias, y.dtype.type(least))
+        _correlate_portion(x[part], filters, y[part], sizes, pad, outputs, bias, y.dtype.type(least), accumulate)
 
 
-def _correlate_portion(x, filters, y, sizes, pad, outputs, bias, least) -> None:
+def _correlate_portion(x, filters, y, sizes, pad, outputs, bias, least, accumulate) -> None:
     n, c, o = len(x), x.shape[1], y.shape[1]
     inputs, grid = _grid(outputs, c, IN), _grid(outputs, o, OUT)
     images = _channels_last(x, sizes, pad, inputs)
@@ -126,7 +136,7 @@ def _correlate_portion(x, filters, y, sizes, pad, outputs, bias, least) -> None:
     blocks = -(-tiles // block)
     work = scratch(ELEMENTS * block * (c + o + 2 * LANES), y.dtype)
     parallel_for(correlate_blocks, blocks, images, inputs, c, filters, results, grid, o, tiles, block, scratch=work)
-    parallel_for(to_channels_first, n * (o // LANES), results, grid, y, *outputs, bias, least)
+    parallel_for(to_channels_first, n * (o // LANES), results, grid, y, *outputs, bias, least, accumulate)
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
@@ -281,8 +291,8 @@ def to_channels_last(start, stop, x, height, width, pad_h, pad_w, images, grid):
 
 
 @jit
-def to_channels_first(start, stop, images, grid, y, height, width, bias, least):
-    """images [N, grid.height, grid.width, O] to y [N, O, pixels], + bias, not below ``least``.
+def to_channels_first(start, stop, images, grid, y, height, width, bias, least, accumulate):
+    """images [N, grid.height, grid.width, O] to y [N, O, pixels], + bias, + y if so, not below ``least``.
 
     An item is a vector of channels.
     """
@@ -300,6 +310,9 @@ def to_channels_first(start, stop, images, grid, y, height, width, bias, least):
                     first = row * width + column
                     target = y[n, k * LANES + lane, first : first + count]
                     values = block[lane * LANES : lane * LANES + count]
+                    if accumulate:
+                        for p in range(count):
+                            values[p] += target[p]
                     for p in range(count):
                         value = values[p] + bias[k * LANES + lane]
                         target[p] = least if value <= least else value

@@ -183,3 +183,31 @@ def test_the_gradient_of_clipped_outputs_and_the_bias(apart):
     np.testing.assert_allclose(db, 1 + expected.sum(axis=(0, 2), dtype=np.float64), rtol=1e-5)
     if apart:
         np.testing.assert_array_equal(given, dy)
+
+
+@pytest.mark.parametrize("name", [name for name in EDGES if "depthwise" not in name])
+def test_filters_that_are_kept_and_sums_that_are_added_to(name):
+    case = Case(np.random.default_rng(3), **EDGES[name])
+    x, w, bias = (array.astype(np.float32) for array in (case.x, case.w, case.bias))
+    expected = np.maximum(case.expected()[0] + case.dy, 0)
+    kept = {}
+    for _ in range(2):
+        y = _flat(case.dy.astype(np.float32))
+        where = case.geometry, case.group, bias
+        convolution.forward(_flat(x), _flat(w), y, *where, clip=True, accumulate=True, kept=kept)
+        np.testing.assert_allclose(y.reshape(expected.shape), expected, atol=1e-5 * abs(expected).max(), rtol=0)
+        w *= np.nan  # what is kept is not read again
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_kept_filters_leave_winograds_way_for_what_is_not_finite(value):
+    case = Case(np.random.default_rng(3), **EDGES["winograd"])
+    x, w = (_flat(array.astype(np.float32)) for array in (case.x, case.w))
+    found, expected = (np.empty(_flat(case.dy).shape, np.float32) for _ in range(2))
+    kept = {}
+    convolution.forward(x, w, found, case.geometry, 1, kept=kept)
+    x[1, 3, 17] = value
+    convolution.forward(x, w, found, case.geometry, 1, kept=kept)
+    convolution.forward(x, w, expected, case.geometry, 1)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    assert 0 < np.isfinite(expected).mean() < 1
