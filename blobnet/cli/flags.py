@@ -40,6 +40,7 @@ class Parser(argparse.ArgumentParser):
         self._names = ["help"]
         self._needed: list[str] = []
         self._switches: list[str] = []
+        self._rest = ""
 
     def add_flag(self, name: str, *, needed: bool = False, **options: Any) -> None:
         self._names.append(name)
@@ -53,7 +54,14 @@ class Parser(argparse.ArgumentParser):
         self._names.append(f"no{name}")
         self.add_flag(name, type=boolean, default=False, metavar="BOOL", **options)
 
+    def add_rest(self, name: str, help: str) -> None:
+        """All arguments as they stand; only a lone --help is the parser's."""
+        self._rest = name
+        self.add_argument(name, nargs="*", help=help)
+
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        if self._rest and list(argv) not in (["--help"], ["-help"], ["-h"]):
+            return argparse.Namespace(**{self._rest: list(argv)})
         args, unread = self.parse_known_args([self._plain(argument) for argument in argv])
         while unread:
             argument = unread.pop(0)

@@ -1,32 +1,21 @@
-"""Run a pycaffe script as it is: its `import caffe` gives blobnet."""
+"""Run Python as usual, but for `import caffe`: that gives blobnet."""
 
 import argparse
 import os
-import runpy
 import sys
-import traceback
+from pathlib import Path
 
 from blobnet.cli import flags
-from blobnet.errors import BlobnetError
+
+STARTUP = Path(__file__).parent / "startup"
 
 
 def add_flags(parser: flags.Parser) -> None:
-    parser.add_argument("script", help="the script to run")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script gets as its arguments")
+    help_text = "what python takes: a script with its arguments, -m MODULE ..., -c CODE ..., or nothing"
+    parser.add_rest("arguments", help=help_text)
 
 
 def run(args: argparse.Namespace) -> None:
-    from blobnet import pycaffe
-    from blobnet.cli import log
-
-    if not os.path.isfile(args.script):
-        raise BlobnetError("there is no such script", file=args.script)
-    pycaffe.install()
-    sys.argv[:] = [args.script, *args.arguments]
-    sys.path.insert(0, os.path.dirname(os.path.abspath(args.script)))
-    with log.shown():
-        try:
-            runpy.run_path(args.script, run_name="__main__")
-        except Exception as error:
-            traceback.print_exception(error)
-            sys.exit(1)
+    folders = [str(STARTUP), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    os.execve(sys.executable, [sys.executable, *args.arguments], environment)
