@@ -31,7 +31,7 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
 
 
 def resize_image(im: np.ndarray, new_dims: Extents, interp_order: int = 1) -> np.ndarray:
-    """An image [H, W, C] in the size ``new_dims`` = (height, width), float32; ``interp_order`` 0 or 1.
+    """An image [H, W, C] in the size ``new_dims`` = (height, width), float32; ``interp_order`` 0 to 5.
 
     Images of 1 or 3 channels are resized as scikit-image does, with smoothing where they shrink and black beyond
     the border; others as SciPy's ``zoom`` does.
