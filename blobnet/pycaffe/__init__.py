@@ -12,6 +12,7 @@ from blobnet.pycaffe._caffe import (
     Layer,
     Timer,
     __version__,
+    get_solver,
     has_nccl,
     init_log,
     layer_type_list,
@@ -30,15 +31,14 @@ from blobnet.pycaffe.classifier import Classifier
 from blobnet.pycaffe.detector import Detector
 from blobnet.pycaffe.installing import install
 from blobnet.pycaffe.net_spec import NetSpec, layers, params, to_proto
-from blobnet.pycaffe.pycaffe import Net
-from blobnet.pycaffe.solvers import (
+from blobnet.pycaffe.pycaffe import (
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
     NesterovSolver,
+    Net,
     RMSPropSolver,
     SGDSolver,
-    get_solver,
 )
 
 __all__ = [

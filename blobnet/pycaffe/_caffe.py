@@ -1,139 +1,76 @@
-"""What pycaffe has compiled: settings of the process, the vectors that nets hand out, the base of Python layers."""
+"""The names of pycaffe's compiled part, for programs that import them from there.
 
-import contextlib
-import logging
-import os
-import time
-from typing import Any, NoReturn
+Its vectors are lists here.
+"""
 
-import blobnet
-from blobnet import config, streams
 from blobnet.blob import Blob
-from blobnet.cli import log as log_format
-from blobnet.errors import BlobnetError
-from blobnet.layers import layer_types
-from blobnet.layers.python import PythonLayer
+from blobnet.layers.python import PythonLayer as Layer
+from blobnet.pycaffe.net import BlobVec, Net
+from blobnet.pycaffe.settings import (
+    NCCL,
+    Timer,
+    __version__,
+    has_nccl,
+    init_log,
+    layer_type_list,
+    log,
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_multiprocess,
+    set_random_seed,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
+from blobnet.pycaffe.solvers import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    Solver,
+    get_solver,
+)
 
-__all__ = ["NCCL", "Blob", "BlobVec", "Layer", "RawBlobVec", "Timer", "layer_type_list"]
-__all__ += ["has_nccl", "init_log", "log", "set_device", "set_mode_cpu", "set_mode_gpu", "set_multiprocess"]
-__all__ += ["set_random_seed", "set_solver_count", "set_solver_rank", "solver_count", "solver_rank"]
+RawBlobVec = LayerVec = NetVec = StringVec = IntVec = DtypeVec = BoolVec = list
 
-__version__ = blobnet.__version__
-
-Layer = PythonLayer
-
-logger = logging.getLogger("blobnet")
-_log_shown = contextlib.ExitStack()
-
-
-RawBlobVec = list  # what Python layers get as bottom and top
-
-
-class BlobVec(list[Blob]):
-    """The learnable blobs of one layer."""
-
-
-def layer_type_list() -> list[str]:
-    """Every layer type, sorted."""
-    return layer_types()
-
-
-# Device, seed and log
-
-
-def set_mode_cpu() -> None:
-    """Nothing: the CPU runs."""
-
-
-def set_mode_gpu() -> None:
-    """Accepted with a line in the log: blobnet runs on the CPU, and the results are the same."""
-    logger.info("set_mode_gpu: blobnet has no GPU to offer; the CPU runs, with %d threads", config.threads())
-
-
-def set_device(device: int) -> None:
-    """Accepted without effect: there are no GPUs to choose from."""
-
-
-def set_random_seed(seed: int) -> None:
-    """Seed every net that is built from now on."""
-    streams.set_seed(int(seed))
-
-
-def init_log(level: int = 0, to_stderr: bool = True) -> None:
-    """Show the log on standard error from glog's level up: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL."""
-    if not logger.handlers:
-        _log_shown.enter_context(log_format.shown())
-    logger.setLevel(_severity(level))
-
-
-def _severity(glog_level: int) -> int:
-    return logging.INFO + 10 * glog_level
-
-
-def _is_wanted(record: logging.LogRecord) -> bool:
-    """Programs set GLOG_minloglevel to quieten Caffe, often before they import it."""
-    least = os.environ.get("GLOG_minloglevel", "")  # noqa: SIM112 (the name is glog's)
-    return record.levelno >= _severity(int(least) if least.isdecimal() else 0)
-
-
-logger.addFilter(_is_wanted)
-
-
-def log(text: str) -> None:
-    """Write a line to the log."""
-    logger.info("%s", text)
-
-
-# What takes several GPUs
-
-_solver = {"count": 1, "rank": 0}
-
-
-def solver_count() -> int:
-    return _solver["count"]
-
-
-def solver_rank() -> int:
-    return _solver["rank"]
-
-
-def set_solver_count(count: int) -> None:
-    """Kept for ``solver_count``; one solver runs in a process all the same."""
-    _solver["count"] = int(count)
-
-
-def set_solver_rank(rank: int) -> None:
-    """Kept for ``solver_rank``."""
-    _solver["rank"] = int(rank)
-
-
-def set_multiprocess(multiprocess: bool) -> None:
-    """Accepted without effect: data layers do not share a reader between processes."""
-
-
-def has_nccl() -> bool:
-    """False: there are no GPUs to connect."""
-    return False
-
-
-class NCCL:
-    """Refused: NCCL connects GPUs. Scripts that ask ``has_nccl`` first never get here."""
-
-    def __init__(self, *_: Any):
-        self.new_uid()
-
-    @staticmethod
-    def new_uid() -> NoReturn:
-        raise BlobnetError("NCCL connects several GPUs, and blobnet runs on the CPU; train with one solver instead")
-
-
-class Timer:
-    """A stop watch: ``start``, ``stop``, then the milliseconds between them as ``ms``."""
-
-    ms = 0.0
-
-    def start(self) -> None:
-        self._started = time.perf_counter()
-
-    def stop(self) -> None:
-        self.ms = 1000 * (time.perf_counter() - self._started)
+__all__ = [
+    "NCCL",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "Blob",
+    "BlobVec",
+    "BoolVec",
+    "DtypeVec",
+    "IntVec",
+    "Layer",
+    "LayerVec",
+    "Net",
+    "NesterovSolver",
+    "NetVec",
+    "RMSPropSolver",
+    "RawBlobVec",
+    "SGDSolver",
+    "Solver",
+    "StringVec",
+    "Timer",
+    "__version__",
+    "get_solver",
+    "has_nccl",
+    "init_log",
+    "layer_type_list",
+    "log",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+]

@@ -6,7 +6,7 @@ import numpy as np
 
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.pycaffe import io
-from blobnet.pycaffe.pycaffe import Net
+from blobnet.pycaffe.net import Net
 
 
 class Classifier(Net):

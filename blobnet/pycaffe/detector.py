@@ -9,7 +9,7 @@ from blobnet.errors import BlobnetError
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.pycaffe import io
 from blobnet.pycaffe.classifier import image_transformer
-from blobnet.pycaffe.pycaffe import Net
+from blobnet.pycaffe.net import Net
 
 Window = Sequence[int]  # ymin, xmin, ymax, xmax; the last two are not in the window
 

@@ -12,7 +12,7 @@ from blobnet.layers.python import ANY_MODULE
 from blobnet.passes import upgrade
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
-from blobnet.pycaffe.pycaffe import Net, user_errors
+from blobnet.pycaffe.net import Net, user_errors
 from blobnet.solvers import lr_policies
 
 

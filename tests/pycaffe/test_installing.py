@@ -25,9 +25,32 @@ def test_every_way_of_importing(installed):
     assert caffe_pb2 is caffe.proto.caffe_pb2
     assert Net is caffe.Net
     assert caffe.coord_map.crop
-    assert caffe._caffe.RawBlobVec is list
     with pytest.raises(ModuleNotFoundError):
         import caffe.model_libs  # noqa: F401
+
+
+def test_names_where_pycaffe_defines_them(installed):
+    import caffe
+    from caffe import _caffe, pycaffe
+    from caffe.proto import caffe_pb2
+
+    for name in (
+        "Net",
+        "SGDSolver",
+        "NesterovSolver",
+        "AdaGradSolver",
+        "RMSPropSolver",
+        "AdaDeltaSolver",
+        "AdamSolver",
+    ):
+        assert getattr(_caffe, name) is getattr(pycaffe, name) is getattr(caffe, name)
+    assert isinstance(caffe.Net, type)
+    assert issubclass(caffe.AdamSolver, _caffe.Solver)
+    assert (_caffe.Layer, _caffe.log, _caffe.layer_type_list) == (caffe.Layer, caffe.log, caffe.layer_type_list)
+    assert _caffe.RawBlobVec is list
+    assert caffe_pb2._LAYERPARAMETER is caffe_pb2.LayerParameter.DESCRIPTOR
+    with pytest.raises(AttributeError, match="LabelMap"):
+        caffe_pb2.LabelMap  # noqa: B018
 
 
 def test_installing_again_changes_nothing(installed):
