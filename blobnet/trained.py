@@ -23,7 +23,7 @@ class LoadReport(NamedTuple):
 
     loaded: list[str]
     ignored: list[str]  # in the file, not in the net
-    missing: list[str]  # in the net, not in the file: they keep their values
+    missing: list[str]  # in the net, neither in the file nor sharing what is: they keep their values
 
     def __str__(self) -> str:
         return "; ".join(f"{fate}: {', '.join(names) or 'none'}" for fate, names in self._asdict().items())
@@ -70,19 +70,29 @@ def share_layers(layers: Sequence[Layer], others: Sequence[Layer]) -> None:
 
 def _copy_arrays(layers: Sequence[Layer], source: Arrays, sharers: Collection[Blob], origin: str) -> LoadReport:
     named = {layer.name: layer for layer in reversed(layers)}
-    for name in source:
-        if name in named:
-            _copy_blobs(named[name], source[name], sharers, origin)
+    found = {name: arrays for name, arrays in source.items() if name in named}
+    for name, arrays in found.items():
+        _check_blobs(named[name], arrays, sharers, origin)
+    for name, arrays in found.items():
+        for blob, array in zip(named[name].blobs, arrays, strict=False):
+            if array is not None:
+                blob.data[...] = array.reshape(blob.shape)
+    filled = [blob for name in found for blob in named[name].blobs]
     report = LoadReport(
-        loaded=[name for name in source if source[name] and name in named],
+        loaded=[name for name in found if source[name]],
         ignored=[name for name in source if source[name] and name not in named],
-        missing=[layer.name for layer in layers if layer.blobs and layer.name not in source],
+        missing=[layer.name for layer in layers if layer.name not in source and not _is_filled(layer, filled)],
     )
     log.info("%s: %s", origin, report)
     return report
 
 
-def _copy_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], sharers: Collection[Blob], origin: str) -> None:
+def _is_filled(layer: Layer, filled: Sequence[Blob]) -> bool:
+    """Whether the layer has no blob but those that are filled, and those that share them."""
+    return all(any(blob.shares_buffer(other, "data") for other in filled) for blob in layer.blobs)
+
+
+def _check_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], sharers: Collection[Blob], origin: str) -> None:
     given = [*arrays, *[None] * (len(layer.blobs) - len(arrays))]
     layer.require(
         len(given) == len(layer.blobs)
@@ -99,4 +109,3 @@ def _copy_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], sharers: Coll
             f"{origin} holds blob {index} with shape {array.shape}, but the net needs {blob.shape}; "
             "to learn the layer anew instead of copying it, give it another name",
         )
-        blob.data[...] = array.reshape(blob.shape)

@@ -22,6 +22,24 @@ def test_report_names_layers_with_weights_only(caplog):
     assert caplog.messages == ["the given weights: loaded: a; ignored: c; missing: b"]
 
 
+def test_twins_of_loaded_layers_are_not_missing():
+    shared = NET.replace("inner_product_param", 'param { name: "w" } inner_product_param')
+    net = net_from_text(shared)
+    assert net.copy_trained_layers_from({"a": SQUARE}) == LoadReport(loaded=["a"], ignored=[], missing=[])
+    assert net.copy_trained_layers_from({"c": SQUARE}).missing == ["a", "b"]
+    biased = net_from_text(shared.replace(" bias_term: false", ""))
+    report = biased.copy_trained_layers_from({"a": [*SQUARE, np.ones(2, np.float32)]})
+    assert report.missing == ["b"]  # its bias is its own
+
+
+def test_weights_that_do_not_fit_leave_the_net_as_it_was():
+    net = net_from_text(NET)
+    before = [blob.data.copy() for blob in net.learnable_params]
+    with pytest.raises(BlobnetError, match=r'layer "b" .* shape \(3, 2\), but the net needs \(2, 2\); to learn'):
+        net.copy_trained_layers_from({"a": SQUARE, "b": [np.ones((3, 2), np.float32)]})
+    np.testing.assert_array_equal([blob.data for blob in net.learnable_params], before)
+
+
 def test_only_complete_weights_are_complete():
     net = net_from_text(NET)
     net.copy_trained_layers_from({"a": SQUARE, "b": SQUARE, "loss": []}).require_complete()
