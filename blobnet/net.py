@@ -74,7 +74,7 @@ class Net:
             untrusted=untrusted,
         )
         state = pb.NetState(phase=phase, level=level, stage=stages)
-        self.param = splits.insert_splits(phases.filter_net(param, state))
+        self.param = splits.insert_splits(phases.connected_net(param, state))
         self.name = self.param.name
         self.phase = phase
 

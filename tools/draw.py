@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from blobnet.errors import BlobnetError, error_at
+from blobnet.errors import BlobnetError, did_you_mean, error_at
 from blobnet.io.files import atomic_write
 from blobnet.passes import phases, upgrade
 from blobnet.proto import blobnet_pb2 as pb
@@ -59,13 +59,13 @@ class Graph(NamedTuple):
     arrows: list[Arrow]
 
 
-def draw(net: str | Path, picture: str | Path, phase: int = pb.TEST) -> None:
-    """Draw a prototxt into a file whose name ends in .svg, .png or .dot."""
+def draw(net: str | Path, picture: str | Path, phase: int = pb.TEST, **state) -> None:
+    """Draw a prototxt into a file whose name ends in .svg, .png or .dot; the state is that of ``graph``."""
     ending = Path(picture).suffix[1:]
     if ending not in ENDINGS:
         name = Path(picture).name
         raise BlobnetError(f"the name of a picture ends in .svg, .png or .dot; got {name}", file=str(picture))
-    drawn = render(graph(text.read(net, pb.NetParameter()), phase), ending)
+    drawn = render(graph(text.read(net, pb.NetParameter()), phase, **state), ending)
     with atomic_write(picture) as temporary:
         Path(temporary).write_bytes(drawn)
 
@@ -79,15 +79,18 @@ def render(net: Graph, ending: str) -> bytes:
     return (to_svg(net) if ending == "svg" else to_dot(net)).encode()
 
 
-def graph(net: pb.NetParameter, phase: int = pb.TEST) -> Graph:
+def graph(net: pb.NetParameter, phase: int = pb.TEST, level: int = 0, stages: Sequence[str] = ()) -> Graph:
     """The boxes of a net in the order of its layers, and the arrows between them."""
+    state = pb.NetState(phase=pb.Phase.Name(phase), level=level, stage=stages)
     boxes: list[Box] = []
     arrows: list[Arrow] = []
     makers: dict[str, int] = {}
-    for layer in phases.filter_net(upgrade.upgrade_net(net), pb.NetState(phase=pb.Phase.Name(phase))).layer:
+    for layer in phases.connected_net(upgrade.upgrade_net(net), state).layer:
         for bottom in layer.bottom:
             if bottom not in makers:
-                raise error_at(layer, f'bottom "{bottom}" is made by no earlier layer', "bottom")
+                raise error_at(
+                    layer, f'bottom "{bottom}" is the top of no earlier layer{did_you_mean(bottom, makers)}', "bottom"
+                )
         if layer.top and list(layer.top) == list(layer.bottom):
             boxes[makers[layer.top[0]]].layers.append(layer)
             continue

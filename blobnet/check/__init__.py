@@ -78,7 +78,9 @@ class _Checked:
         self._context = dataclasses.replace(context, phase=state.phase)
         self._faults: list[BlobnetError] = []
         try:
-            self.subject = NetSubject(phases.filter_net(upgrade.upgrade_net(param), state), state.phase, self._context)
+            self.subject = NetSubject(
+                phases.connected_net(upgrade.upgrade_net(param), state), state.phase, self._context
+            )
         except BlobnetError as fault:
             self._faults.append(fault)
 

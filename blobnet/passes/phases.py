@@ -2,6 +2,7 @@
 
 from blobnet.errors import error_at
 from blobnet.proto import blobnet_pb2 as pb
+from blobnet.proto import text
 
 
 def filter_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
@@ -16,6 +17,31 @@ def filter_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
     kept.layer.extend(layer for layer in param.layer if is_included(layer, state))
     kept.state.CopyFrom(state)
     return kept
+
+
+def connected_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
+    """The filtered net. A bottom that only layers of other states make is an error, which says what those ask for."""
+    kept = filter_net(param, state)
+    made: set[str] = set()
+    for layer in kept.layer:
+        for bottom in layer.bottom:
+            makers = [] if bottom in made else [other for other in param.layer if bottom in other.top]
+            if makers and not any(is_included(other, state) for other in makers):
+                rules = dict.fromkeys(_described(other) for other in makers)
+                rule = f'bottom "{bottom}" is made by layers of other states alone; the net is built for'
+                raise error_at(layer, f"{rule} {_named(state)}, the layers have {', '.join(rules)}", "bottom")
+        made.update(layer.top)
+    return kept
+
+
+def _described(layer: pb.LayerParameter) -> str:
+    kind = "include" if layer.include else "exclude"
+    return " ".join(f"{kind} {{ {_named(rule)} }}" for rule in layer.include or layer.exclude)
+
+
+def _named(message: pb.NetState | pb.NetStateRule) -> str:
+    """The fields of a state or a rule in one line of prototxt."""
+    return " ".join(text.dump(message).split())
 
 
 def is_included(layer: pb.LayerParameter, state: pb.NetState) -> bool:

@@ -1,7 +1,7 @@
 import pytest
 
 from blobnet.errors import BlobnetError
-from blobnet.passes.phases import filter_net
+from blobnet.passes.phases import connected_net, filter_net
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 
@@ -43,3 +43,28 @@ def test_rules(rules, state, expected):
 def test_include_and_exclude_together_are_refused():
     with pytest.raises(BlobnetError, match=r'a.prototxt:2: layer "l".*not both'):
         kept("include { phase: TEST } exclude { phase: TRAIN }", "")
+
+
+NET = """
+layer { name: "d" type: "Data" top: "x" include { phase: TRAIN stage: "a" } include { level_of }
+layer { name: "e" type: "Data" top: "x" exclude { phase: TEST } }
+layer { name: "l" bottom: "x" top: "y" }"""
+
+
+def connected(net: str, state: str) -> list[str]:
+    net = text.parse(net, pb.NetParameter(), "a.prototxt")
+    return [layer.name for layer in connected_net(net, text.parse(state, pb.NetState())).layer]
+
+
+def test_a_bottom_of_other_states_says_what_they_ask_for():
+    net = NET.replace("level_of", "min_level: 2 }")
+    assert connected(net, "phase: TRAIN") == ["e", "l"]
+    assert connected(net, "phase: TEST level: 2") == ["d", "l"]
+    with pytest.raises(BlobnetError) as caught:
+        connected(net, "phase: TEST")
+    assert str(caught.value) == (
+        'a.prototxt:4: layer "l": bottom "x" is made by layers of other states alone; the net is built for '
+        'phase: TEST, the layers have include { phase: TRAIN stage: "a" } include { min_level: 2 }, '
+        "exclude { phase: TEST }"
+    )
+    assert connected('layer { name: "l" bottom: "x" }', "") == ["l"]

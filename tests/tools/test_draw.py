@@ -85,10 +85,19 @@ def test_command_writes_both_kinds(tmp_path):
         assert (tmp_path / name).read_text().startswith(beginning)
 
 
+def test_stages_choose_the_layers(tmp_path, capsys):
+    net = str(zoo.folder("mnist_autoencoder") / "train_val.prototxt")
+    flags = ["draw", net, str(tmp_path / "net.dot")]
+    assert cli.main(flags) == 1
+    assert 'bottom "data" is made by layers of other states alone' in capsys.readouterr().err
+    assert cli.main([*flags, "--stage", "test-on-test"]) == 0
+    assert "data: Data" in (tmp_path / "net.dot").read_text()
+
+
 def test_other_pictures_and_broken_nets_are_refused(tmp_path, capsys):
     net = str(zoo.folder("lenet") / "train_val.prototxt")
     assert cli.main(["draw", net, str(tmp_path / "net.pdf")]) == 1
     assert "ends in .svg, .png or .dot; got net.pdf" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(BlobnetError, match='bottom "x" is made by no earlier layer'):
+    with pytest.raises(BlobnetError, match='bottom "x" is the top of no earlier layer'):
         graph('layer { name: "l" type: "ReLU" bottom: "x" top: "y" }')
