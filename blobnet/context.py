@@ -11,6 +11,8 @@ from blobnet.errors import BlobnetError
 from blobnet.streams import Stream, new_seed
 from blobnet.zoo import datasets
 
+ANY_MODULE = "*"  # among the allowed modules: every module may run
+
 
 @dataclass(frozen=True)
 class Context:
@@ -26,6 +28,10 @@ class Context:
 
     def stream(self, name: str) -> Stream:
         return Stream(self.seed, name)
+
+    def allows(self, module: str) -> bool:
+        """Whether the code of a module may run."""
+        return not self.allowed_modules.isdisjoint((module, ANY_MODULE))
 
     def find(self, path: str) -> Path:
         """The file or folder a prototxt names: relative to the working folder, else to the prototxt's.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from blobnet import receptive
 from blobnet.context import Context
-from blobnet.errors import error_at
+from blobnet.errors import BlobnetError, error_at
 from blobnet.net import Net
 from blobnet.passes import phases, upgrade
 from blobnet.proto import blobnet_pb2 as pb
@@ -72,10 +72,15 @@ def summarize(
         param = text.read(param, pb.NetParameter())
     param = upgrade.upgrade_net(param)
     state = pb.NetState(phase=phase, level=options.get("level", 0), stage=options.get("stages", ()))
-    param = phases.filter_net(param, state)
+    param = phases.connected_net(param, state)
     notes: list[str] = []
     folder = options.get("folder")
-    context = Context(phase=phase, folder=Path(folder) if folder is not None else None)
+    context = Context(
+        phase=phase,
+        folder=Path(folder) if folder is not None else None,
+        allowed_modules=frozenset(options.get("allowed_modules", ())),
+        untrusted=options.get("untrusted", False),
+    )
     _check_names(inputs or {}, param)
     for layer in param.layer:
         _give_shape(layer, inputs or {}, context, notes)
@@ -116,7 +121,8 @@ def rows(net: Net) -> list[Row]:
 
 # Shapes without data
 
-_SOURCES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
+_IMAGE_SOURCES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
+_SOURCES = {**_IMAGE_SOURCES, "HDF5Data": "hdf5_data_param"}
 
 
 def _give_shape(layer: pb.LayerParameter, inputs: Mapping[str, Shape], context: Context, notes: list[str]) -> None:
@@ -127,12 +133,21 @@ def _give_shape(layer: pb.LayerParameter, inputs: Mapping[str, Shape], context: 
         shape = next(inputs[top] for top in layer.top if top in inputs)
     elif layer.type in _SOURCES and not _is_there(layer, context):
         shape = _image_shape(layer, notes)
+    elif layer.type == "Python" and not context.allows(layer.python_param.module):
+        module = layer.python_param.module
+        rule = f'the module "{module}" is not allowed to run (--allow-python {module}) and tell the shape of its data'
+        raise _unknown_shape(layer, rule, "python_param.module")
     else:
         return
     shapes = [inputs.get(top, shape if index == 0 else shape[:1]) for index, top in enumerate(layer.top)]
     stand_in = pb.LayerParameter(name=layer.name, type="Input", top=layer.top)
     stand_in.input_param.shape.extend(pb.BlobShape(dim=extents) for extents in shapes)
     layer.CopyFrom(stand_in)
+
+
+def _unknown_shape(layer: pb.LayerParameter, rule: str, field: str) -> BlobnetError:
+    remedy = " ".join(f"--input {top}={shape}" for top, shape in zip(layer.top, ("1x3x32x32", "1"), strict=False))
+    return error_at(layer, f"{rule}; state it ({remedy})", field)
 
 
 def _is_there(layer: pb.LayerParameter, context: Context) -> bool:
@@ -143,16 +158,17 @@ def _is_there(layer: pb.LayerParameter, context: Context) -> bool:
 
 def _image_shape(layer: pb.LayerParameter, notes: list[str]) -> Shape:
     """What the layer itself says of its images: of the zoo's databases all, of others the size at most."""
-    param = getattr(layer, _SOURCES[layer.type])
+    field = _SOURCES[layer.type]
+    param = getattr(layer, field)
     crop = layer.transform_param.crop_size
     name = Path(param.source).name
     if name in datasets.names():
         channels, *size = datasets.shape(name)
         return (param.batch_size, channels, *((crop, crop) if crop else size))
     height, width = (crop, crop) if crop or layer.type != "ImageData" else (param.new_height, param.new_width)
-    if not height or not width:
-        rule = f'there is no "{param.source}" to tell the shape of the images; state it'
-        raise error_at(layer, f"{rule} (--input {layer.top[0]}=1x3x32x32)", f"{_SOURCES[layer.type]}.source")
+    if not height or not width or layer.type not in _IMAGE_SOURCES:
+        rule = f'there is no "{param.source}"' if param.source else "no source is given"
+        raise _unknown_shape(layer, f"{rule} to tell the shape of the data", f"{field}.source")
     notes.append(f'{layer.name}: there is no "{param.source}" here; images of 3 channels are assumed')
     return (param.batch_size, 3, height, width)
 

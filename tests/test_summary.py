@@ -165,8 +165,15 @@ def test_missing_sources():
     assert found.notes == []
     assert found.rows[0].outputs == [(4, 3, 32, 32), (4,)]
     data = 'layer { name: "d" type: "Data" top: "x" top: "l" data_param { source: "none_lmdb" batch_size: 5 } }'
-    with pytest.raises(BlobnetError, match=r'there is no "none_lmdb" to tell the shape.*\(--input x=1x3x32x32\)'):
+    remedy = r"state it \(--input x=1x3x32x32 --input l=1\)"
+    with pytest.raises(BlobnetError, match=rf'there is no "none_lmdb" to tell the shape of the data; {remedy}'):
         summarize(data)
+    with pytest.raises(BlobnetError, match=f"no source is given to tell the shape of the data; {remedy}"):
+        summarize(data.replace('source: "none_lmdb"', ""))
+    rows = data.replace("Data", "HDF5Data", 1).replace("data_param", "hdf5_data_param")
+    with pytest.raises(BlobnetError, match=rf'there is no "none_lmdb" to tell the shape of the data; {remedy}'):
+        summarize(rows)
+    assert summarize(rows, inputs={"x": (7, 8)}).rows[0].outputs == [(1, 8), (1,)]
     resized = data.replace("Data", "ImageData", 1).replace(
         "data_param { ", "image_data_param { new_height: 6 new_width: 4 "
     )
@@ -181,6 +188,8 @@ def test_shapes_are_given_for_blobs_from_outside_only():
         summarize(net, inputs={"y": (1, 2)})
     python = 'layer { name: "d" type: "Python" top: "x" python_param { module: "m" layer: "L" } }'
     assert summarize(python, inputs={"x": (1, 2, 3, 4)}).rows[0].outputs == [(1, 2, 3, 4)]
+    with pytest.raises(BlobnetError, match=r'"m" is not allowed to run \(--allow-python m\).*--input x=1x3x32x32\)'):
+        summarize(python)
 
 
 def test_table():

@@ -17,8 +17,6 @@ from blobnet.errors import BlobnetError, did_you_mean, error_at
 from blobnet.layers.base import Layer
 from blobnet.layers.registry import register
 
-ANY_MODULE = "*"  # among the allowed modules: every module may run
-
 
 class UserCodeError(BlobnetError):
     """A method of a user's layer failed; ``raised`` is what it raised."""
@@ -135,7 +133,7 @@ class Python(Layer):
             "python_param.module",
         )
         self.require(
-            not self.context.allowed_modules.isdisjoint((param.module, ANY_MODULE)),
+            self.context.allows(param.module),
             f'the module "{param.module}" is not allowed. A Python layer runs the code of its module, so each one must '
             f"be allowed by name; if you trust it, add --allow-python {param.module} to the command, or "
             f'allowed_modules=["{param.module}"] to Net(...)',

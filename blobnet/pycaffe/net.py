@@ -11,10 +11,11 @@ import numpy as np
 import blobnet.net
 from blobnet import snapshot
 from blobnet.blob import Blob
+from blobnet.context import ANY_MODULE
 from blobnet.errors import BlobnetError, did_you_mean
 from blobnet.io import weights as weights_files
 from blobnet.layers.data_memory import MemoryData
-from blobnet.layers.python import ANY_MODULE, UserCodeError
+from blobnet.layers.python import UserCodeError
 from blobnet.proto import blobnet_pb2 as pb
 
 Arrays = dict[str, np.ndarray]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import blobnet.net
 import blobnet.solvers
 from blobnet.cli.events import DisplayLog, EventLog
-from blobnet.layers.python import ANY_MODULE
+from blobnet.context import ANY_MODULE
 from blobnet.passes import upgrade
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
