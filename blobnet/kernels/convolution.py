@@ -22,9 +22,11 @@ import numpy as np
 from blobnet import config
 from blobnet.kernels import depthwise, patches, product, reference, winograd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for
 from blobnet.kernels.product import Layout
+from blobnet.kernels.workspace import work_array
 
 # Output pixels that images are gathered for, where they are copied into frames first: enough for full
 # blocks on every thread, few enough for the frames to stay in the cache.
@@ -32,9 +34,6 @@ PIXELS_AT_ONCE = 8192
 
 # Pixels of the input for each of the output from which w^T dy and col2im is the faster gradient of the input.
 SPREAD_RATIO = 1.5
-
-# Elements that are searched for NaN and infinity at once.
-FINITE_BLOCK = 1 << 16
 
 
 def forward(
@@ -61,11 +60,12 @@ def forward(
         return
     least = 0.0 if clip else -math.inf
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
-    if _winograd(x, w, geometry, x.shape[1], len(w), group, least_tiles, kept):
-        filters = _ordered(kept, "transformed", winograd.transformed, w)
-        sizes = geometry.input, geometry.pad, geometry.output
-        winograd.correlate(x, filters, y, *sizes, bias, least, accumulate)
-        return
+    if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
+        kept, "finite", all_finite, w
+    ):
+        filters = _ordered(kept, "transformed", winograd.transformed, w, kept is not None)
+        if winograd.correlate(x, filters, y, geometry, bias, least, accumulate):
+            return
     frame, _, _, _, step = patches.patches(geometry)
     in_place = step > 1 or product.pays_in_place(len(w) // group, w[0].size, w.dtype)
     for part in _portions(y, frame):
@@ -86,8 +86,8 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     if group == x.shape[1] > 1:
         depthwise.backward_weights(x, dy, dw, geometry)
         return
-    if _winograd(x, dy, geometry, x.shape[1], len(dw), group, winograd.LEAST_TILES_OF_WEIGHTS):
-        winograd.backward_weights(x, dy, dw, geometry)
+    tiled = winograd.pays(geometry, len(x), x.shape[1], len(dw), group, x.dtype, winograd.LEAST_TILES_OF_WEIGHTS)
+    if tiled and winograd.backward_weights(x, dy, dw, geometry):
         return
     frame = patches.patches(geometry).frame
     in_place = product.pays_in_place(len(dw) // group, len(dy) * dy.shape[2], dw.dtype)
@@ -107,11 +107,10 @@ def backward_data(
     if group == dx.shape[1] > 1:
         depthwise.backward_data(dy, w, dx, geometry, bias)
         return
-    if _winograd(dy, w, geometry, dx.shape[1], len(w), group):
-        pad = tuple(2 - pad for pad in geometry.pad)
-        turned = _turned(w, 1, np.arange(8, -1, -1))[0]
-        winograd.correlate(dy, winograd.transformed(turned), dx, geometry.output, pad, geometry.input, bias)
-        return
+    if winograd.pays(geometry, len(dy), dx.shape[1], len(w), group, dy.dtype):
+        filters = winograd.transformed(_turned(w, 1, np.arange(w.shape[2])[::-1])[0])
+        if winograd.correlate(dy, filters, dx, _reversed(geometry), bias):
+            return
     if _spreads(geometry):
         _spread(dy, w, dx, geometry, group, bias)
         return
@@ -131,14 +130,6 @@ def backward_data(
             )
 
 
-def _winograd(
-    one, other, geometry: Geometry, c: int, o: int, group: int, least=winograd.LEAST_TILES, kept: dict | None = None
-) -> bool:
-    """Whether Winograd's way pays for a product of these two, and keeps every infinity and NaN in its place."""
-    pays = winograd.pays(geometry, len(one), c, o, group, one.dtype, least)
-    return pays and all_finite(one) and _ordered(kept, "finite", all_finite, other)
-
-
 def _ordered(kept: dict | None, key: object, make: Callable, *args):
     """What ``make`` makes of its arguments; from ``kept``, where it has been made before."""
     if kept is None:
@@ -146,6 +137,12 @@ def _ordered(kept: dict | None, key: object, make: Callable, *args):
     if key not in kept:
         kept[key] = make(*args)
     return kept[key]
+
+
+def _reversed(geometry: Geometry) -> Geometry:
+    """The convolution of dy by the turned filters that makes dx, at stride and dilation 1."""
+    pad = tuple(kernel - 1 - pad for kernel, pad in zip(geometry.kernel, geometry.pad, strict=True))
+    return geometry._replace(input=geometry.output, pad=pad, output=geometry.input)
 
 
 def _spreads(geometry: Geometry) -> bool:
@@ -163,7 +160,7 @@ def _spread(dy, w, dx, geometry, group, bias) -> None:
     _, taps, pixels, row, _ = patches.patches(geometry)
     c, o, t, p = dx.shape[1], len(w), len(taps), len(pixels)
     images = max(1, PIXELS_AT_ONCE // p)
-    columns = np.empty((images, c, t, p), dx.dtype)
+    columns = work_array("columns", (images, c, t, p), dx.dtype)
     weights = product.matrix_layout(o // group, c // group * t, transposed=True, batch=group)
     for first in range(0, len(dx), images):
         portion = dx[first : first + images]
@@ -232,25 +229,6 @@ def _turned(w: np.ndarray, group: int, taps: np.ndarray) -> np.ndarray:
     turned = np.empty((group, w.shape[1], len(w) // group, len(taps)), w.dtype)
     parallel_for(turn_filters, turned.shape[1], filters, taps, turned, grain=16)
     return turned
-
-
-def all_finite(array: np.ndarray) -> bool:
-    """Whether there is neither NaN nor infinity."""
-    values = array.reshape(-1)
-    sums = np.empty(-(-len(values) // FINITE_BLOCK), values.dtype)
-    parallel_for(sum_of_nothing, len(sums), values, sums)
-    return not sums.any()
-
-
-@jit
-def sum_of_nothing(start, stop, values, sums):
-    """sums[i] = sum of 0 times each value of block i: a number gives 0, NaN and infinity give NaN."""
-    for block in range(start, stop):
-        part = values[block * FINITE_BLOCK : (block + 1) * FINITE_BLOCK]
-        nothing = values.dtype.type(0)
-        for i in range(len(part)):
-            nothing += part[i] * 0
-        sums[block] = nothing
 
 
 @jit

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from blobnet import config
-
-CACHE_LINE = 64  # bytes
+from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 
 class _Worker(threading.Thread):
@@ -119,14 +118,9 @@ def observed(observer: Callable[[Callable, float], None]) -> Iterator[None]:
 
 
 def scratch(size: int, dtype) -> np.ndarray:
-    """A work array for ``parallel_for``: one row of ``size`` elements, or a few more, per thread.
-
-    Rows begin at cache lines, so that vectors need not lie across two of them.
-    """
-    row = -(-size * np.dtype(dtype).itemsize // CACHE_LINE) * CACHE_LINE
-    memory = np.empty(config.threads() * row + CACHE_LINE, np.uint8)
-    first = -memory.ctypes.data % CACHE_LINE
-    return memory[first : first + config.threads() * row].view(dtype).reshape(config.threads(), -1)
+    """A work array for ``parallel_for``: one row of ``size`` elements, or a few more, per thread."""
+    lanes = CACHE_LINE // np.dtype(dtype).itemsize
+    return work_array("scratch", (config.threads(), -(-size // lanes) * lanes), dtype)
 
 
 def _row(scratch: np.ndarray | None, part: int) -> tuple[np.ndarray, ...]:

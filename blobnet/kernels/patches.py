@@ -17,6 +17,7 @@ import numpy as np
 from blobnet.kernels import parallel
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.workspace import work_array
 
 
 class Frame(NamedTuple):
@@ -162,7 +163,7 @@ def frames(planes: np.ndarray, frame: Frame) -> np.ndarray:
     """Every plane of [N, C, pixels] in its frame, [N, C, frame.size]: a copy unless the plane is its own."""
     if frame.identity:
         return planes
-    copies = np.empty((*planes.shape[:2], frame.size), planes.dtype)
+    copies = work_array("frames", (*planes.shape[:2], frame.size), planes.dtype)
     pixels = planes.reshape(-1, planes.shape[2])
     parallel.parallel_for(fill_frames, len(pixels), pixels, frame, copies.reshape(len(pixels), -1))
     return copies

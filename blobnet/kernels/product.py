@@ -30,6 +30,7 @@ import numpy as np
 from blobnet import config
 from blobnet.kernels import parallel, simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.workspace import work_array
 
 MR = simd.TILE_ROWS
 NV = simd.TILE_VECTORS
@@ -99,7 +100,7 @@ def multiply(
         results = c.reshape(-1), c_layout, alpha, beta, bias, least
         parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, grain=shape.grain, scratch=work)
     else:
-        partial = np.empty((shape.parts, batch * m, n), c.dtype)
+        partial = work_array("parts", (shape.parts, batch * m, n), c.dtype)
         layout = matrix_layout(m, n, batch=shape.parts * batch)
         results = partial.reshape(-1), layout, one, one * 0, bias[:0], -one * np.inf
         parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, grain=shape.grain, scratch=work)

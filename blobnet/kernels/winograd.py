@@ -1,14 +1,14 @@
-"""3 x 3 convolutions at stride 1 by Winograd's minimal filtering: a quarter of the multiplications.
+"""3 x 3 and 5 x 5 convolutions at stride 1 by Winograd's minimal filtering: a quarter or a third of the work.
 
-F(4 x 4, 3 x 3) of Lavin and Gray 2016, section 4.1: a tile of 4 x 4 outputs comes from 6 x 6 inputs d and the
-filter g as
+F(4 x 4, 3 x 3) and F(2 x 2, 5 x 5) of Lavin and Gray 2016, section 4.1: a tile of outputs comes from 6 x 6
+inputs d and the filter g as
 
     A^T [ (G g G^T) . (B^T d B) ] A        . element by element, then summed over the channels
 
-so a sum over channels and 9 taps becomes 36 products of matrices, one per element of the tile:
-36 / (16 x 9) of the work. The matrices follow from the points at which Toom and Cook multiply polynomials;
-those here lose two to four times less precision than the usual 0, 1, -1, 2, -2. Measured over 64 to 512
-channels, the worst error is 1.4e-6 to 4e-6 of the largest output, that of the direct sum 1.2e-6 to 2.5e-6.
+so a sum over channels and taps becomes 36 products of matrices, one per element of the tile: 36 / (16 x 9) and
+36 / (4 x 25) of the multiplications. The matrices follow from the points at which Toom and Cook multiply
+polynomials; those here lose two to four times less precision than the usual 0, 1, -1, 2, -2. Measured over 64 to
+512 channels, the worst error is 1.4e-6 to 4e-6 of the largest output, that of the direct sum 1.2e-6 to 2.5e-6.
 
 Transforms work on vectors of channels, so images are turned to channels last first. Tiles of all images form
 one long row, cut into blocks: each block is transformed, multiplied and transformed back while it is in the
@@ -24,13 +24,15 @@ import numpy as np
 from blobnet import config
 from blobnet.kernels import product, simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.finite import all_finite, sum_of_nothing
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
-from blobnet.kernels.product import matrix_layout, multiply
+from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 LANES = simd.lanes(np.dtype(np.float32))
-PANEL = product.NV * LANES
-OUT, IN, TAPS = 4, 6, 3
+PANEL = product.NV * LANES  # outputs
+UNIT = max(LANES, product.MR)  # channels
+IN = 6  # extent of a tile of inputs; of one of outputs IN + 1 - taps
 ELEMENTS = IN * IN
 
 # Most tiles of a block, for few channels and for many: 36 x tiles x channels stay in the second cache.
@@ -51,39 +53,47 @@ PIXELS_AT_ONCE = 16384
 TILES_AT_ONCE = 256
 
 
-def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A^T, G and B^T: the powers of the points, and the inverse of those."""
+def _matrices(taps: int) -> tuple[list[list[float]], ...]:
+    """A^T, G and B^T for so many taps: the powers of the points, and the inverse of those."""
     points = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 
     def powers(count):
         return np.array([[point**k for k in range(count)] for point in points] + [[0] * (count - 1) + [1]], float)
 
     inverse = np.linalg.inv(powers(IN)).T
-    return powers(OUT).T, powers(TAPS), np.where(abs(inverse) < 1e-12, 0, inverse)
+    matrices = powers(IN + 1 - taps).T, powers(taps), np.where(abs(inverse) < 1e-12, 0, inverse)
+    return tuple(matrix.tolist() for matrix in matrices)
 
 
-_AT, _G, _BT = _matrices()
+_AT3, _G3, _BT = _matrices(3)
+_AT5, _G5, _ = _matrices(5)
 
-_transform_input = simd.tile_transform(_BT.tolist())
-_transform_filter = simd.tile_transform(_G.tolist())
-_transform_output = simd.tile_transform(_AT.tolist())
-_transform_gradient = simd.tile_transform(_AT.T.tolist())
-_transform_filter_back = simd.tile_transform(_G.T.tolist())
+
+def _transposed(matrix: list[list[float]]) -> list[list[float]]:
+    return [list(column) for column in zip(*matrix, strict=True)]
+
+
+_transform_input = simd.tile_transform(_BT)
+_transform_filter_3, _transform_filter_5 = simd.tile_transform(_G3), simd.tile_transform(_G5)
+_transform_output_3, _transform_output_5 = simd.tile_transform(_AT3), simd.tile_transform(_AT5)
+_transform_gradient_3, _transform_gradient_5 = (simd.tile_transform(_transposed(m)) for m in (_AT3, _AT5))
+_transform_filter_back_3, _transform_filter_back_5 = (simd.tile_transform(_transposed(m)) for m in (_G3, _G5))
 
 
 def pays(
-    geometry: Geometry, images: int, channels: int, filters: int, group: int, dtype: np.dtype, least_tiles: int
+    geometry: Geometry, images: int, channels: int, filters: int, group: int, dtype: np.dtype, least_tiles=LEAST_TILES
 ) -> bool:
     """Whether this way applies and is the faster one. In float64 the direct sum keeps its precision."""
+    taps = geometry.kernel[0] if geometry.kernel in ((3, 3), (5, 5)) else 0
     return (
-        dtype == np.float32
+        taps > 0
+        and dtype == np.float32
         and group == 1
-        and geometry.kernel == (TAPS, TAPS)
         and geometry.stride == geometry.dilation == (1, 1)
-        and max(geometry.pad) < TAPS
-        and channels % LANES == filters % LANES == 0
+        and max(geometry.pad) < taps
+        and channels % UNIT == filters % UNIT == 0
         and min(channels, filters) >= LEAST_CHANNELS
-        and images * -(-geometry.output[0] // OUT) * -(-geometry.output[1] // OUT) >= least_tiles
+        and images * math.prod(-(-extent // (IN + 1 - taps)) for extent in geometry.output) >= least_tiles
     )
 
 
@@ -92,76 +102,103 @@ class Grid(NamedTuple):
 
     rows: int  # tiles
     columns: int
+    step: int  # pixels from one tile to the next
     height: int  # pixels
     width: int
     size: int  # elements from one image to the next: pixels x channels, and a vector of slack for each channel
 
 
-def _grid(outputs: tuple[int, ...], channels: int, tile: int) -> Grid:
-    """Tiles of IN x IN inputs, which overlap, or of OUT x OUT outputs, over outputs of the given extents."""
-    rows, columns = (-(-extent // OUT) for extent in outputs)
-    height, width = (count * OUT + tile - OUT for count in (rows, columns))
-    return Grid(rows, columns, height, width, (height * width + LANES) * channels)
+def _grid(outputs: tuple[int, ...], channels: int, step: int, tile: int) -> Grid:
+    """Tiles of so many pixels, those of inputs overlapping, over outputs of the given extents."""
+    rows, columns = (-(-extent // step) for extent in outputs)
+    height, width = (count * step + tile - step for count in (rows, columns))
+    return Grid(rows, columns, step, height, width, (height * width + LANES) * channels)
 
 
-def transformed(w: np.ndarray) -> np.ndarray:
-    """The filters w [O, C, taps] as ``correlate`` takes them."""
-    o, c, _ = w.shape
-    filters = np.empty(ELEMENTS * c * o, w.dtype)
-    parallel_for(transform_filters, c, w, np.empty((c, TAPS * TAPS, o), w.dtype), filters, grain=8)
+def transformed(w: np.ndarray, keep: bool = False) -> np.ndarray:
+    """The filters w [O, C, taps] as ``correlate`` takes them; in memory of their own, if they are to be kept."""
+    o, c, count = w.shape
+    size = ELEMENTS * c * o
+    filters = np.empty(size, w.dtype) if keep else work_array("filters", (size,), w.dtype)
+    turned = work_array("taps", (c, count, o), w.dtype)
+    parallel_for(transform_filters, c, w, math.isqrt(count), turned, filters, grain=8)
     return filters
 
 
 def correlate(
-    x, filters, y, sizes, pad, outputs, bias: np.ndarray | None, least: float = -math.inf, accumulate: bool = False
-) -> None:
+    x, filters, y, geometry: Geometry, bias: np.ndarray | None, least: float = -math.inf, accumulate: bool = False
+) -> bool:
     """y = w * x + bias, + y where it accumulates, or ``least`` where that is less.
 
-    x [N, C, pixels] of the given sizes, filters: w ``transformed``, y [N, O, pixels]
+    x [N, C, pixels], filters: w ``transformed``, y [N, O, pixels]
+    False if not all of x is finite; then y holds nothing of use, or what it held, if it accumulates.
     """
+    if accumulate and not all_finite(x):
+        return False
+    step = IN + 1 - geometry.kernel[0]
+    grids = _grid(geometry.output, x.shape[1], step, IN), _grid(geometry.output, y.shape[1], step, step)
     bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
-    for part in _portions(x, outputs):
-        _correlate_portion(x[part], filters, y[part], sizes, pad, outputs, bias, y.dtype.type(least), accumulate)
+    what = filters, geometry, grids, bias, y.dtype.type(least), accumulate
+    return all(_correlate_portion(x[part], y[part], *what) for part in _portions(x, geometry.output))
 
 
-def _correlate_portion(x, filters, y, sizes, pad, outputs, bias, least, accumulate) -> None:
+def _correlate_portion(x, y, filters, geometry, grids, bias, least, accumulate) -> bool:
     n, c, o = len(x), x.shape[1], y.shape[1]
-    inputs, grid = _grid(outputs, c, IN), _grid(outputs, o, OUT)
-    images = _channels_last(x, sizes, pad, inputs)
-    results = np.empty(n * grid.size, y.dtype)
+    inputs, grid = grids
+    images, finite = _channels_last("images", x, geometry.input, geometry.pad, inputs)
+    if not finite:
+        return False
+    results = work_array("results", (n * grid.size,), y.dtype)
     tiles = n * grid.rows * grid.columns
     blocks = -(-tiles // (BLOCK_TILES if c < MANY_CHANNELS else BLOCK_TILES_OF_MANY))
     blocks += -blocks % config.threads()
     block = -(-tiles // blocks // product.MR) * product.MR
     blocks = -(-tiles // block)
-    work = scratch(ELEMENTS * block * (c + o + 2 * LANES), y.dtype)
-    parallel_for(correlate_blocks, blocks, images, inputs, c, filters, results, grid, o, tiles, block, scratch=work)
-    parallel_for(to_channels_first, n * (o // LANES), results, grid, y, *outputs, bias, least, accumulate)
+    v_size, m_size = _spread(block * (c + LANES)), _spread(block * (o + LANES))
+    work = scratch(ELEMENTS * (v_size + m_size), y.dtype)
+    sizes = tiles, block, v_size, m_size
+    parallel_for(correlate_blocks, blocks, images, inputs, c, filters, results, grid, o, *sizes, scratch=work)
+    parallel_for(to_channels_first, n * (o // LANES), results, grid, y, *geometry.output, bias, least, accumulate)
+    return True
 
 
-def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
-    """dw += G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G."""
+def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> bool:
+    """dw += G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G; False, and no change, if not all is finite."""
+    c, o, taps = x.shape[1], dy.shape[1], geometry.kernel[0]
+    step = IN + 1 - taps
+    grids = _grid(geometry.output, c, step, IN), _grid(geometry.output, o, step, step)
+    sums = work_array("filters", (ELEMENTS, c, o), dw.dtype)
+    sums[...] = 0
+    parts = _portions(x, geometry.output)
+    if not all(_add_products(x[part], dy[part], geometry, grids, sums) for part in parts):
+        return False
+    turned = work_array("taps", (c, taps * taps, o), dw.dtype)
+    parallel_for(transform_filters_back, c, sums.reshape(-1), taps, turned, dw, grain=8)
+    return True
+
+
+def _add_products(x, dy, geometry, grids, sums) -> bool:
     c, o = x.shape[1], dy.shape[1]
-    sums = np.zeros((ELEMENTS, c, o), dw.dtype)
-    for part in _portions(x, geometry.output):
-        _add_products(x[part], dy[part], geometry, sums)
-    taps = np.empty((c, TAPS * TAPS, o), dw.dtype)
-    parallel_for(transform_filters_back, c, sums.reshape(-1), taps, dw, grain=8)
-
-
-def _add_products(x, dy, geometry, sums) -> None:
-    c, o = x.shape[1], dy.shape[1]
-    inputs, grid = _grid(geometry.output, c, IN), _grid(geometry.output, o, OUT)
-    images = _channels_last(x, geometry.input, geometry.pad, inputs)
-    gradients = _channels_last(dy, geometry.output, (0, 0), grid)
-    tiles = len(x) * grid.rows * grid.columns
+    images, finite = _channels_last("images", x, geometry.input, geometry.pad, grids[0])
+    gradients, dy_finite = _channels_last("results", dy, geometry.output, (0, 0), grids[1])
+    if not (finite and dy_finite):
+        return False
+    tiles = len(x) * grids[0].rows * grids[0].columns
     for first in range(0, tiles, TILES_AT_ONCE):
         count = min(TILES_AT_ONCE, tiles - first)
-        v, z = (np.empty(ELEMENTS * count * channels, x.dtype) for channels in (c, o))
-        parallel_for(transform_inputs, count, first, images, inputs, c, v, c, count * c, grain=8)
-        parallel_for(transform_gradients, count, first, gradients, grid, o, z, count * o, grain=8)
-        a, b = (matrix_layout(count, channels, transposed=True, batch=ELEMENTS) for channels in (c, o))
-        multiply(v, a, z, b, sums, matrix_layout(c, o, batch=ELEMENTS), beta=1)
+        v, z = (
+            work_array(use, (ELEMENTS, _spread(count * channels)), x.dtype)
+            for use, channels in (("input tiles", c), ("gradient tiles", o))
+        )
+        parallel_for(transform_both, count, first, images, grids[0], c, v, gradients, grids[1], o, z, count, grain=8)
+        parallel_for(add_products, ELEMENTS * -(-o // PANEL), v, z, count, sums)
+    return True
+
+
+def _spread(size: int) -> int:
+    """Elements from one element of the tiles to the next: an odd number of cache lines, lest they evict each other."""
+    line = CACHE_LINE // 4
+    return (-(-size // line) | 1) * line
 
 
 def _portions(x: np.ndarray, outputs: tuple[int, int]) -> Iterator[slice]:
@@ -170,21 +207,22 @@ def _portions(x: np.ndarray, outputs: tuple[int, int]) -> Iterator[slice]:
     return (slice(first, first + images) for first in range(0, len(x), images))
 
 
-def _channels_last(x: np.ndarray, sizes, pad, grid: Grid) -> np.ndarray:
-    images = np.empty(len(x) * grid.size, x.dtype)
-    parallel_for(to_channels_last, len(x) * (x.shape[1] // LANES), x, *sizes, *pad, images, grid)
-    return images
+def _channels_last(use: str, x: np.ndarray, sizes, pad, grid: Grid) -> tuple[np.ndarray, bool]:
+    """The images with channels last, and whether all of them are finite."""
+    images = work_array(use, (len(x) * grid.size,), x.dtype)
+    nothing = np.empty(len(x) * (x.shape[1] // LANES), x.dtype)
+    parallel_for(to_channels_last, len(nothing), x, *sizes, *pad, images, grid, nothing)
+    return images, not nothing.any()
 
 
 @jit
-def correlate_blocks(start, stop, images, inputs, c, filters, results, outputs, o, tiles, block, work):
+def correlate_blocks(start, stop, images, inputs, c, filters, results, outputs, o, tiles, block, v_size, m_size, work):
     """Blocks start to stop of the tiles: transform, multiply element by element, transform back."""
     v_row, m_row = c + LANES, o + LANES
-    v_size, m_size = block * v_row, block * m_row
     m = ELEMENTS * v_size
     for first in range(start * block, min(stop * block, tiles), block):
         last = min(first + block, tiles)
-        transform_inputs(0, last - first, first, images, inputs, c, work, v_row, v_size)
+        transform_inputs(0, last - first, first, images, inputs, c, work, v_row, UNIT, v_size)
         for element in range(ELEMENTS):
             for panel in range(0, o, PANEL):
                 width = min(PANEL, o - panel)
@@ -197,9 +235,11 @@ def correlate_blocks(start, stop, images, inputs, c, filters, results, outputs, 
         for tile in range(first, last):
             place = find_tile(outputs, tile) * o
             for k in range(0, o, LANES):
-                _transform_output(
-                    work, m + (tile - first) * m_row + k, IN * m_size, m_size, results, place + k, outputs.width * o, o
-                )
+                source, row = m + (tile - first) * m_row + k, outputs.width * o
+                if outputs.step == 4:
+                    _transform_output_3(work, source, IN * m_size, m_size, results, place + k, row, o)
+                else:
+                    _transform_output_5(work, source, IN * m_size, m_size, results, place + k, row, o)
 
 
 @jit
@@ -207,66 +247,104 @@ def find_tile(grid, tile):
     """The pixel at the corner of a tile, counted over all images, slack included."""
     image, within = divmod(tile, grid.rows * grid.columns)
     row, column = divmod(within, grid.columns)
-    return image * (grid.height * grid.width + LANES) + (row * grid.width + column) * OUT
+    return image * (grid.height * grid.width + LANES) + (row * grid.width + column) * grid.step
 
 
 @jit
-def transform_inputs(start, stop, first, images, grid, c, v, tile_step, element_step):
-    """v[e element_step + t tile_step + k] = element e of B^T d B for tile first + t, for t from start to stop."""
+def transform_inputs(start, stop, first, images, grid, c, v, tile_step, unit_step, element_step):
+    """B^T d B of tile first + t, for t from start to stop.
+
+    Element e of unit k of the channels begins at v[e element_step + t tile_step + k unit_step].
+    """
     for t in range(start, stop):
         place = find_tile(grid, first + t) * c
         for k in range(0, c, LANES):
-            target = t * tile_step + k
+            target = t * tile_step + k // UNIT * unit_step + k % UNIT
             _transform_input(images, place + k, grid.width * c, c, v, target, IN * element_step, element_step)
 
 
 @jit
-def transform_gradients(start, stop, first, images, grid, o, z, element_step):
-    """z[e element_step + t o + k] = element e of A dy A^T for tile first + t, for t from start to stop."""
-    for t in range(start, stop):
-        place = find_tile(grid, first + t) * o
-        for k in range(0, o, LANES):
-            _transform_gradient(images, place + k, grid.width * o, o, z, t * o + k, IN * element_step, element_step)
+def transform_both(start, stop, first, images, inputs, c, v, gradients, outputs, o, z, count):
+    """B^T d B and A dy A^T of tile first + t, for t from start to stop, in panels for ``add_products``.
 
-
-@jit
-def transform_filters(start, stop, w, taps, filters):
-    """G g G^T of w [O, C, 9] in panels [element, O / PANEL, C, PANEL], for the channels start to stop.
-
-    taps [C, 9, O] takes the filters with vectors of outputs.
+    v [element, C / UNIT, count, UNIT], z [element, O / PANEL, count, PANEL]
     """
-    channels, _, o = taps.shape
-    flat = taps.reshape(-1)
-    for c in range(start, stop):
-        for k in range(o):
-            for t in range(TAPS * TAPS):
-                taps[c, t, k] = w[k, c, t]
+    transform_inputs(start, stop, first, images, inputs, c, v.reshape(-1), UNIT, count * UNIT, v.shape[1])
+    flat, row = z.reshape(-1), outputs.width * o
+    for t in range(start, stop):
+        place = find_tile(outputs, first + t) * o
         for k in range(0, o, LANES):
             panel = k // PANEL * PANEL
-            target = panel * channels + c * min(PANEL, o - panel) + k - panel
-            step = channels * o
-            _transform_filter(flat, c * TAPS * TAPS * o + k, TAPS * o, o, filters, target, IN * step, step)
+            target = panel * count + t * min(PANEL, o - panel) + k - panel
+            if outputs.step == 4:
+                _transform_gradient_3(gradients, place + k, row, o, flat, target, IN * z.shape[1], z.shape[1])
+            else:
+                _transform_gradient_5(gradients, place + k, row, o, flat, target, IN * z.shape[1], z.shape[1])
 
 
 @jit
-def transform_filters_back(start, stop, sums, taps, dw):
-    """dw [O, C, 9] += G^T s G of sums [element, C, O], for the channels start to stop; by way of taps [C, 9, O]."""
-    channels, _, o = taps.shape
-    flat = taps.reshape(-1)
+def add_products(start, stop, v, z, count, sums):
+    """sums [element, C, O] += the sum over the tiles of v z; an item is a panel of outputs of an element."""
+    _, c, o = sums.shape
+    v_flat, z_flat, sums_flat = v.reshape(-1), z.reshape(-1), sums.reshape(-1)
+    panels = -(-o // PANEL)
+    for item in range(start, stop):
+        element, panel = divmod(item, panels)
+        panel *= PANEL
+        width = min(PANEL, o - panel)
+        b = element * z.shape[1] + panel * count
+        for row in range(0, c, product.MR):
+            a = element * v.shape[1] + row // UNIT * UNIT * count + row % UNIT
+            product.multiply_tile(
+                v_flat, a, 1, UNIT, z_flat, b, width, count,
+                sums_flat, (element * c + row) * o + panel, o, True, width // LANES,
+            )  # fmt: skip
+
+
+@jit
+def transform_filters(start, stop, w, taps, turned, filters):
+    """G g G^T of w [O, C, taps] in panels [element, O / PANEL, C, PANEL], for the channels start to stop.
+
+    turned [C, taps, O] takes the filters with vectors of outputs.
+    """
+    channels, count, o = turned.shape
+    flat, step = turned.reshape(-1), channels * o
+    for c in range(start, stop):
+        for k in range(o):
+            for t in range(count):
+                turned[c, t, k] = w[k, c, t]
+        for k in range(0, o, LANES):
+            panel = k // PANEL * PANEL
+            source, target = c * count * o + k, panel * channels + c * min(PANEL, o - panel) + k - panel
+            if taps == 3:
+                _transform_filter_3(flat, source, taps * o, o, filters, target, IN * step, step)
+            else:
+                _transform_filter_5(flat, source, taps * o, o, filters, target, IN * step, step)
+
+
+@jit
+def transform_filters_back(start, stop, sums, taps, turned, dw):
+    """dw [O, C, taps] += G^T s G of sums [element, C, O], for the channels start to stop; by way of [C, taps, O]."""
+    channels, count, o = turned.shape
+    flat, step = turned.reshape(-1), channels * o
     for c in range(start, stop):
         for k in range(0, o, LANES):
-            step = channels * o
-            _transform_filter_back(sums, c * o + k, IN * step, step, flat, c * TAPS * TAPS * o + k, TAPS * o, o)
+            target = c * count * o + k
+            if taps == 3:
+                _transform_filter_back_3(sums, c * o + k, IN * step, step, flat, target, taps * o, o)
+            else:
+                _transform_filter_back_5(sums, c * o + k, IN * step, step, flat, target, taps * o, o)
         for k in range(o):
-            for t in range(TAPS * TAPS):
-                dw[k, c, t] += taps[c, t, k]
+            for t in range(count):
+                dw[k, c, t] += turned[c, t, k]
 
 
 @jit
-def to_channels_last(start, stop, x, height, width, pad_h, pad_w, images, grid):
+def to_channels_last(start, stop, x, height, width, pad_h, pad_w, images, grid, nothing):
     """x [N, C, pixels] to images [N, grid.height, grid.width, C], zeros around; an item is a vector of channels.
 
     A vector of pixels may overrun its row; the next row, or the slack after the image, takes it.
+    nothing [items] becomes the sum of 0 times each value: NaN if one of them is not finite.
     """
     channels = x.shape[1]
     flat = x.reshape(-1)
@@ -274,6 +352,7 @@ def to_channels_last(start, stop, x, height, width, pad_h, pad_w, images, grid):
     for item in range(start, stop):
         n, k = divmod(item, channels // LANES)
         source = (n * channels + k * LANES) * x.shape[2]
+        nothing[item] = sum_of_nothing(flat[source : source + LANES * x.shape[2]])
         for row in range(grid.height):
             target = n * grid.size + row * grid.width * channels + k * LANES
             y = row - pad_h

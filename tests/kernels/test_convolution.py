@@ -36,6 +36,14 @@ EDGES = {
     "long rows": {"channels": 1, "filters": 2, "size": (300,), "kernel": (7,), "stride": (2,)},
     "winograd": {"images": 3, "channels": 32, "filters": 80, "size": (30, 21), "kernel": (3, 3), "pad": (1, 1)},
     "winograd, uneven padding": {"channels": 48, "filters": 32, "size": (41, 30), "kernel": (3, 3), "pad": (2, 0)},
+    "winograd, 5 x 5": {"images": 3, "channels": 32, "filters": 80, "size": (17, 10), "kernel": (5, 5), "pad": (2, 2)},
+    "winograd, 5 x 5, uneven padding": {
+        "channels": 16,
+        "filters": 48,
+        "size": (12, 31),
+        "kernel": (5, 5),
+        "pad": (4, 0),
+    },
 }
 
 
@@ -126,7 +134,7 @@ def test_the_reference_path(monkeypatch):
         _check(_random_case(generator))
 
 
-@pytest.mark.parametrize("name", ["full blocks", "dilation meets a stride", "depthwise", "winograd"])
+@pytest.mark.parametrize("name", ["full blocks", "dilation meets a stride", "depthwise", "winograd", "winograd, 5 x 5"])
 def test_the_same_bits_on_any_number_of_threads(name):
     case = Case(np.random.default_rng(3), **EDGES[name])
     before = config.threads()

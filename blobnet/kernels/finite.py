@@ -1,0 +1,33 @@
+"""The search for NaN and infinity."""
+
+import numpy as np
+
+from blobnet.kernels._jit import jit
+from blobnet.kernels.parallel import parallel_for
+
+# Elements that are searched at once.
+BLOCK = 1 << 16
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether there is neither NaN nor infinity."""
+    values = array.reshape(-1)
+    sums = np.empty(-(-len(values) // BLOCK), values.dtype)
+    parallel_for(search_blocks, len(sums), values, sums)
+    return not sums.any()
+
+
+@jit
+def search_blocks(start, stop, values, sums):
+    """sums[i] = ``sum_of_nothing`` of block i."""
+    for block in range(start, stop):
+        sums[block] = sum_of_nothing(values[block * BLOCK : (block + 1) * BLOCK])
+
+
+@jit
+def sum_of_nothing(values):
+    """The sum of 0 times each value: a number gives 0, NaN and infinity give NaN."""
+    nothing = values.dtype.type(0)
+    for i in range(len(values)):
+        nothing += values[i] * 0
+    return nothing
