@@ -1,6 +1,6 @@
 """Draw the losses and the test accuracy of a training log. Needs matplotlib.
 
-python docs/plot_training.py zoo/lenet/training.log docs/lenet-training.svg
+python docs/plot_training.py zoo/lenet/training.log zoo/lenet/training.svg
 """
 
 import sys

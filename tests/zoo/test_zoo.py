@@ -49,6 +49,23 @@ def test_readme_states_parameters_and_multiply_adds(model):
     )
 
 
+@pytest.mark.parametrize("model", blobnet.zoo.names())
+def test_readme_says_all_that_a_reader_asks(model):
+    """The recipe by its figures, and the curves of every log that is kept."""
+    folder = blobnet.zoo.folder(model)
+    rows = dict(
+        re.findall(r"^\| ([^|]+) \| (.+) \|$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    asked = {"Source", "Input", "Parameters", "Multiply-adds", "Data", "Licence of the data", "Training", "Measured"}
+    assert asked <= rows.keys()
+    solver = text.read(folder / "solver.prototxt", pb.SolverParameter())
+    for figure in (solver.type, f"{solver.max_iter:,} iterations", f"a rate of {solver.base_lr:g}"):
+        assert figure in rows["Training"]
+    if (folder / "training.log").exists():
+        assert rows["Curves"].startswith("[training.svg](training.svg), of [training.log](training.log)")
+        assert (folder / "training.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
 def test_loading_says_whether_weights_are_trained_or_filled(caplog):
     caplog.set_level("INFO", "blobnet")
     blobnet.zoo.load("lenet")
