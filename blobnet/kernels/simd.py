@@ -50,9 +50,23 @@ class Emitter:
     def load_first(self, base: ir.Value, position, count: ir.Value) -> ir.Value:
         """The first ``count`` lanes; the others are 0 and their memory is not touched."""
         pointer = self._at(base, position)
-        mask = self._first(count)
-        arguments = [pointer, ir.Constant(ir.IntType(32), self.itemsize), mask, self.zero()]
+        mask = self.first(count)
+        arguments = [pointer, _int32(self.itemsize), mask, self.zero()]
         return self._call(f"llvm.masked.load.{self._suffix}.p0", self.vector, arguments)
+
+    def store_first(self, vector: ir.Value, base: ir.Value, position, count: ir.Value) -> None:
+        """The first ``count`` lanes; the memory of the others is not touched."""
+        pointer = self._at(base, position)
+        arguments = [vector, pointer, _int32(self.itemsize), self.first(count)]
+        self._call(f"llvm.masked.store.{self._suffix}.p0", ir.VoidType(), arguments)
+
+    def first(self, count: ir.Value) -> ir.Value:
+        """A mask of the first ``count`` lanes."""
+        numbers = ir.VectorType(ir.IntType(32), self.lanes)
+        undefined = ir.Constant(numbers, ir.Undefined)
+        limit = self.builder.insert_element(undefined, self.builder.trunc(count, ir.IntType(32)), _int32(0))
+        limits = self.builder.shuffle_vector(limit, undefined, _pattern([0] * self.lanes))
+        return self.builder.icmp_signed("<", ir.Constant(numbers, list(range(self.lanes))), limits)
 
     def zero(self) -> ir.Value:
         return ir.Constant(self.vector, [0.0] * self.lanes)
@@ -66,6 +80,10 @@ class Emitter:
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a b + c, rounded once where the processor can."""
         return self._call(f"llvm.fmuladd.{self._suffix}", self.vector, [a, b, c])
+
+    def where_positive(self, sign: ir.Value, vector: ir.Value) -> ir.Value:
+        """The vector where the sign is positive or NaN, else 0: what passes a ReLU."""
+        return self.builder.select(self.builder.fcmp_ordered("<=", sign, self.zero()), self.zero(), vector)
 
     def keep_order(self) -> None:
         """No load crosses this line: loaded all at once, the vectors to come would not fit into the registers."""
@@ -101,13 +119,6 @@ class Emitter:
 
     def _at(self, base: ir.Value, position) -> ir.Value:
         return self.builder.bitcast(self.address(base, position), self.vector.as_pointer())
-
-    def _first(self, count: ir.Value) -> ir.Value:
-        numbers = ir.VectorType(ir.IntType(32), self.lanes)
-        undefined = ir.Constant(numbers, ir.Undefined)
-        limit = self.builder.insert_element(undefined, self.builder.trunc(count, ir.IntType(32)), _int32(0))
-        limits = self.builder.shuffle_vector(limit, undefined, _pattern([0] * self.lanes))
-        return self.builder.icmp_signed("<", ir.Constant(numbers, list(range(self.lanes))), limits)
 
     def _call(self, name: str, result: ir.Type, arguments: list[ir.Value]) -> ir.Value:
         module = self.builder.module
