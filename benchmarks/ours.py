@@ -46,11 +46,12 @@ class Training:
 
 
 class Prediction:
-    """A forward pass of a net that only predicts."""
+    """A forward pass of a net that only predicts, frozen."""
 
     def __init__(self, folder: Path):
         job = jobs.read(folder)
         self._net = blobnet.Net(job.param, blobnet.TEST, weights=job.weights)
+        self._net.freeze()
         for name, array in job.inputs.items():
             self._net.set_input(name, array)
 

@@ -6,12 +6,11 @@ In a net that is not lean, the blobs between the layers and all diffs hold what 
 the same bits either way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blobnet import config
 from blobnet.blob import Blob
 from blobnet.kernels import activation, elements, eltwise
 from blobnet.kernels.normalization import Line
@@ -19,7 +18,6 @@ from blobnet.layers.base import Layer
 from blobnet.layers.convolution import Convolution
 from blobnet.layers.eltwise import Scale
 from blobnet.layers.normalization import BatchNorm
-from blobnet.passes import fusion
 
 if TYPE_CHECKING:
     from blobnet.net import Net
@@ -201,7 +199,8 @@ def _run_forward(layers: Sequence[Layer], bottoms: Sequence[list[Blob]], tops: S
         layer.forward(bottom, top)
 
 
-_BY_FIRST_TYPE: dict[str, type[Group]] = {
+# By the type of their first layer.
+GROUPS: dict[str, type[Group]] = {
     "BatchNorm": NormalizedLine,
     "Convolution": ClippedConvolution,
     "Eltwise": ClippedSum,
@@ -215,14 +214,13 @@ def _is_remade(net: "Net", index: int) -> bool:
 
 
 class Fusion:
-    """The groups among the layers of a net."""
+    """The groups among the layers of a net: of these layers (see ``passes.fusion``) and types."""
 
-    def __init__(self, net: "Net", lean: bool):
+    def __init__(self, net: "Net", plan: Sequence[range], types: Mapping[str, type[Group]], lean: bool):
         self._groups: dict[int, Group] = {}  # by the index of each of their layers
-        for indices in [] if config.reference_kernels() else fusion.plan_fusion(net.param.layer):
+        for indices in plan:
             within = slice(indices.start, indices.stop)
-            group_type = _BY_FIRST_TYPE[net.layers[indices[0]].type]
-            group = group_type(
+            group = types[net.layers[indices[0]].type](
                 indices,
                 net.layers[within],
                 net.bottoms[within],
@@ -235,6 +233,10 @@ class Fusion:
     def group(self, index: int) -> Group | None:
         """The group of a layer, if it is in one."""
         return self._groups.get(index)
+
+    def hidden(self) -> set[str]:
+        """The names of the blobs between the layers of groups."""
+        return {top[0].name for group in self._groups.values() for top in group.tops[:-1] if top[0] is not group.top}
 
     def steps(self, first: int, last: int) -> Iterator[tuple[range, Group | None]]:
         """The layers first to last in steps: groups that lie between, and other layers one by one."""

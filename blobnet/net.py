@@ -101,6 +101,7 @@ class Net:
         self._share_params()
         self._plan_backward()
         self._walk = Walk(self, self._losses)
+        self.frozen = False
         if weights is not None:
             self.copy_trained_layers_from(weights)
 
@@ -221,6 +222,19 @@ class Net:
         self.layer_need_backward = [False] * len(self.layers)
         self.bottom_need_backward = [[False] * len(bottom) for bottom in self.bottoms]
 
+    def freeze(self) -> None:
+        """Only predict from now on, with the weights as they are.
+
+        BatchNorm and Scale are folded into the convolutions before them, and filters are kept in the order that the
+        kernels read: predictions differ from those of the layers one by one by rounding. The blobs between layers
+        that run as one are not made, and leave ``blobs``. Whoever writes to weights afterwards freezes the net again.
+        """
+        self.predict_only()
+        self._walk.fuse(lean=True, frozen=True)
+        self.frozen = True
+        hidden = self._walk.hidden()
+        self.blobs = {name: blob for name, blob in self.blobs.items() if name not in hidden}
+
     # What there is
 
     @property
@@ -336,6 +350,8 @@ class Net:
 
     def _blob(self, name: str) -> Blob:
         if name not in self.blobs:
+            if any(name in layer.top for layer in self.param.layer):
+                raise BlobnetError(f'blob "{name}" is not made: the net is frozen, and layers around it run as one')
             raise BlobnetError(f'the net has no blob "{name}"{did_you_mean(name, self.blobs)}')
         return self.blobs[name]
 
@@ -344,11 +360,16 @@ class Net:
     def copy_trained_layers_from(self, source: Weights) -> LoadReport:
         """Copy weights into the layers of the same name; see ``trained.copy_layers``."""
         sharers = {self._param_blob(use) for learnable in self.learnables for use in learnable.sharers}
-        return trained.copy_layers(self.layers, source, sharers)
+        report = trained.copy_layers(self.layers, source, sharers)
+        if self.frozen:
+            self.freeze()
+        return report
 
     def share_trained_layers_with(self, other: "Net") -> None:
         """Use the learnable blobs of the other net's layers of the same names, instead of own ones."""
         trained.share_layers(self.layers, other.layers)
+        if self.frozen:
+            self.freeze()
 
     def to_proto(self, write_diff: bool = False) -> pb.NetParameter:
         """The net as a caffemodel holds it: every layer (splits too) with its learnable blobs."""

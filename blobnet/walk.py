@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from blobnet import config
 from blobnet.blob import Blob
-from blobnet.fused import Fusion, Group
+from blobnet.frozen import FROZEN_GROUPS
+from blobnet.fused import GROUPS, Fusion, Group
 from blobnet.layers.base import describe
+from blobnet.passes import fusion
 
 if TYPE_CHECKING:
     from blobnet.net import Net
@@ -38,9 +41,18 @@ class Walk:
         self._seen_shapes = [_shapes(bottom) for bottom in net.bottoms]
         self.fuse(lean=False)
 
-    def fuse(self, lean: bool) -> None:
-        """Plan which neighbours run as one. ``lean``: the blobs between them, and their diffs, need not be there."""
-        self._fusion = Fusion(self._net, lean)
+    def fuse(self, lean: bool, frozen: bool = False) -> None:
+        """Plan which neighbours run as one.
+
+        lean    the blobs between them, and their diffs, need not be there
+        frozen  there is no backward pass, and weights stay as they are
+        """
+        plan = [] if config.reference_kernels() else fusion.plan_fusion(self._net.param.layer, frozen)
+        self._fusion = Fusion(self._net, plan, FROZEN_GROUPS if frozen else GROUPS, lean)
+
+    def hidden(self) -> set[str]:
+        """The names of the blobs between layers that run as one."""
+        return self._fusion.hidden()
 
     def steps(self) -> list[range]:
         """The indices of the layers in the order that they run; neighbours that run as one are one step."""

@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> None:
 
     with log.shown(), announced():
         net = flags.build_net(args, "TEST")
+        net.freeze()
         total_loss, totals = 0.0, {name: np.zeros(net.blobs[name].count) for name in net.outputs}
         for batch in range(args.iterations):
             total_loss += net.forward_from_to(0, len(net.layers) - 1)

@@ -136,14 +136,22 @@ class BatchNorm(_Normalization):
             self.input = self._seen(bottom.data)
             if keep_input and bottom is top:
                 self.move_input()
-            weight = float(self.blobs[2].data[0])
-            share = 1 / weight if weight else 0.0
-            self.mean, variance = (blob.data * np.float64(share) for blob in self.blobs[:2])
+            self.mean, self.factor = self.remembered()
         else:
             self.mean, variance = self._take_moments(bottom, top)
             self._remember(self.mean, variance, bottom.count // self.channels)
+            self.factor = self._factor(variance)
+
+    def remembered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and factor from the remembered statistics."""
+        weight = float(self.blobs[2].data[0])
+        share = 1 / weight if weight else 0.0
+        mean, variance = (blob.data * np.float64(share) for blob in self.blobs[:2])
+        return mean, self._factor(variance)
+
+    def _factor(self, variance: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            self.factor = 1 / np.sqrt(variance + self.param.batch_norm_param.eps)
+            return 1 / np.sqrt(variance + self.param.batch_norm_param.eps)
 
     def _remember(self, mean: np.ndarray, variance: np.ndarray, m: int) -> None:
         unbiased = variance * (m / (m - 1)) if m > 1 else variance

@@ -3,6 +3,7 @@
 ``blobnet.fused`` runs what is found here; ``Net`` decides, run by run, whether a group or its layers run.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from blobnet.proto import blobnet_pb2 as pb
@@ -16,28 +17,36 @@ CHAINS = (
     ("Eltwise", "ReLU"),
 )
 
+# Before these, in a net that is frozen: a convolution takes in all that follows it and works by channel.
+FROZEN_CHAINS = tuple(
+    ("Convolution", *others)
+    for length in reversed(range(5))
+    for others in itertools.combinations(("BatchNorm", "Scale", "Eltwise", "ReLU"), length)
+)
 
-def plan_fusion(layers: Sequence[pb.LayerParameter]) -> list[range]:
+
+def plan_fusion(layers: Sequence[pb.LayerParameter], frozen: bool = False) -> list[range]:
     """The indices of the layers of each group, in order, for layers whose blobs are read once (see ``splits``)."""
+    chains = (*FROZEN_CHAINS, *CHAINS) if frozen else CHAINS
     groups = []
     first = 0
     while first < len(layers):
-        length = _chain_length(layers[first : first + max(map(len, CHAINS))])
-        if length > 1:
+        length = _chain_length(layers[first : first + max(map(len, chains))], chains)
+        if length:
             groups.append(range(first, first + length))
-        first += length
+        first += max(1, length)
     return groups
 
 
-def _chain_length(layers: Sequence[pb.LayerParameter]) -> int:
+def _chain_length(layers: Sequence[pb.LayerParameter], chains: Sequence[Sequence[str]]) -> int:
     """How many of the layers run as one, from the first on."""
-    for chain in CHAINS:
+    for chain in chains:
         members = layers[: len(chain)]
         if tuple(layer.type for layer in members) == chain and all(map(_is_plain, members)):
             pairs = zip(members, members[1:], strict=False)
-            if all(list(layer.top) == list(reader.bottom) for layer, reader in pairs):
+            if all(layer.top[0] in reader.bottom for layer, reader in pairs):
                 return len(chain)
-    return 1
+    return 0
 
 
 def _is_plain(layer: pb.LayerParameter) -> bool:

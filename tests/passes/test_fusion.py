@@ -61,3 +61,21 @@ BATCH_NORM, SCALE, RELU = "BatchNorm: x -> y", "Scale: y -> y", "ReLU: y -> y"
 )
 def test_groups(lines, found):
     assert plan_fusion(layers(*lines)) == found
+
+
+@pytest.mark.parametrize(
+    "lines, found",
+    [
+        (["Convolution: x -> y"], [range(1, 2)]),
+        (["Convolution: x -> y", "BatchNorm: y -> y", SCALE, RELU], [range(1, 5)]),
+        (["Convolution: x -> y", "BatchNorm: y -> n", "Scale: n -> s"], [range(1, 4)]),
+        (["Convolution: x -> y", SCALE, "Eltwise: z y -> s", "ReLU: s -> s"], [range(1, 5)]),
+        (["Convolution: x -> y", "Eltwise: y z -> s | eltwise_param { operation: PROD }"], [range(1, 2)]),
+        (["Convolution: x -> y", RELU, "BatchNorm: y -> n", "Scale: n -> n"], [range(1, 3), range(3, 5)]),
+        (["Convolution: x -> y", "Eltwise: x z -> s"], [range(2, 3)]),
+        (["Convolution: x z -> y w", RELU], []),
+        (["Power: x -> y", "Eltwise: y z -> s", "ReLU: s -> s"], [range(2, 4)]),
+    ],
+)
+def test_groups_of_a_net_that_is_frozen(lines, found):
+    assert plan_fusion(layers(*lines), frozen=True) == found

@@ -1,0 +1,111 @@
+"""A frozen net predicts what its layers predict one by one, within rounding, and says what it no longer holds."""
+
+import numpy as np
+import pytest
+
+from blobnet.errors import BlobnetError
+from blobnet.net import Net
+from blobnet.proto import blobnet_pb2 as pb
+from blobnet.testing import net_from_text
+from tests.test_fused import APART, RESIDUAL, kernels_of
+
+WIDE = RESIDUAL.replace("num_output: 5", "num_output: 32").replace("dim: 9 dim: 9", "dim: 18 dim: 18")
+DEPTHWISE = RESIDUAL.replace("num_output: 6 kernel_size: 3 pad: 1 group: 2", "num_output: 8 kernel_size: 3 group: 4")
+GATED = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 dim: 8 dim: 8 } } }
+layer { name: "dw" type: "Convolution" bottom: "data" top: "dw"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 group: 4 weight_filler { type: "msra" } } }
+layer { name: "sum" type: "Eltwise" bottom: "dw" bottom: "data" top: "sum" }
+layer { name: "c" type: "Convolution" bottom: "sum" top: "c"
+  convolution_param { num_output: 3 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "c" top: "bn" batch_norm_param { use_global_stats: false } }
+layer { name: "relu" type: "ReLU" bottom: "bn" top: "relu" }
+"""
+
+
+def build(prototxt: str, **options) -> Net:
+    """A net whose weights and statistics are those of a trained one: none is 0 or 1."""
+    net = net_from_text(prototxt, pb.TEST, seed=7, **options)
+    random = np.random.default_rng(5)
+    for layer in net.layers:
+        for blob in layer.blobs:
+            if blob.num_axes == 1:
+                blob.data[...] = random.uniform(0.5, 2, blob.shape)
+    return net
+
+
+def predict(net: Net, images: int = 6) -> np.ndarray:
+    for name, extents in (("data", net.blobs["data"].shape[1:]), ("label", ())):
+        if name in net.blobs:
+            net.set_input(name, np.random.default_rng(1).uniform(0, 2, (images, *extents)).round(3))
+    found = net.forward(blobs=["ip"] if "ip" in net.blobs else [])
+    return np.concatenate([array.reshape(-1) for array in found.values()])
+
+
+@pytest.mark.parametrize("prototxt", [RESIDUAL, APART, WIDE, DEPTHWISE, GATED])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_predictions_are_those_of_the_layers_one_by_one(prototxt, dtype):
+    plain, frozen = build(prototxt, dtype=dtype), build(prototxt, dtype=dtype)
+    frozen.freeze()
+    for images in (6, 1, 6):
+        found, expected = predict(frozen, images), predict(plain, images)
+        expected = expected[-len(found) :] if len(found) < len(expected) else expected
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
+def test_a_convolution_takes_in_what_follows_it():
+    net = build(RESIDUAL)
+    net.freeze()
+    kernels = kernels_of(lambda: predict(net))
+    assert not {"relu", "scale", "clipped_sum", "weighted_sum"} & kernels
+    spans = [[net.layers[index].name for index in step] for step in net.steps]
+    assert ["c1", "bn1", "scale1", "relu1"] in spans and ["c2", "bn2", "scale2", "sum", "relu2"] in spans
+
+
+def test_weights_loaded_or_written_later_count():
+    first, second = build(RESIDUAL), net_from_text(RESIDUAL, pb.TEST, seed=8)
+    first.freeze()
+    predict(first)
+    first.copy_trained_layers_from({name: [blob.data for blob in blobs] for name, blobs in second.params.items()})
+    np.testing.assert_allclose(predict(first), predict(second), rtol=1e-4)
+    for net in (first, second):
+        net.params["scale1"][0].data[...] = 3
+    first.freeze()
+    np.testing.assert_allclose(predict(first), predict(second), rtol=1e-4)
+
+
+def test_blobs_that_are_not_made_are_not_shown():
+    net = build(APART)
+    net.freeze()
+    assert "n2" not in net.blobs and "r2" in net.blobs
+    with pytest.raises(BlobnetError, match='blob "n2" is not made: the net is frozen'):
+        net.forward(blobs=["n2"])
+
+
+def test_a_hook_sees_every_layer():
+    net, seen = build(RESIDUAL), []
+    net.freeze()
+    net.before_forward.append(lambda net, index: seen.append(index))
+    np.testing.assert_allclose(predict(net), predict(build(RESIDUAL)), rtol=1e-5)
+    assert sorted(set(seen)) == list(range(len(net.layers)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_goes_where_it_goes_layer_by_layer(value):
+    plain, frozen = build(WIDE), build(WIDE)
+    frozen.freeze()
+    for net in (plain, frozen):
+        predict(net)
+        net.blobs["data"].data[2, 1, 4, 5] = value
+        net.forward()
+    found, expected = frozen.blobs["sum"].data, plain.blobs["sum"].data
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    assert 0 < np.isfinite(expected).mean() < 1
+
+
+def test_there_is_no_backward_pass():
+    net = build(RESIDUAL)
+    net.freeze()
+    predict(net)
+    net.backward()
+    assert not net.params["c1"][0].diff.any()
