@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         if self._rest and list(argv) not in (["--help"], ["-help"], ["-h"]):
             return argparse.Namespace(**{self._rest: list(argv)})
-        args, unread = self.parse_known_args([self._plain(argument) for argument in argv])
+        args, unread = self.parse_known_intermixed_args([self._plain(argument) for argument in argv])
         while unread:
             argument = unread.pop(0)
             if _name(argument) not in _CAFFE_FLAGS:

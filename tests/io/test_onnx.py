@@ -25,14 +25,17 @@ def run(model, feed):
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 2
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given = {value.name: feed.get(value.name, np.zeros(value.shape, np.float32)) for value in session.get_inputs()}
+    given = {
+        value.name: feed[value.name] if value.name in feed else np.zeros(value.shape, np.float32)
+        for value in session.get_inputs()
+    }
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, given), strict=True))
 
 
-def difference(net, feed):
+def difference(net, feed, model=None):
     """The largest difference of an output, as a part of the largest number in it (at least 1)."""
-    found, expected = run(to_onnx(net), feed), net.forward(**feed)
+    found, expected = run(model or to_onnx(net), feed), net.forward(**feed)
     outputs = [name for name in expected if name not in net.inputs]
     assert outputs and set(outputs) <= set(found)
     for name in outputs:
@@ -89,6 +92,7 @@ CASES = {
     "max floor": X4 + pooling(kernel_size=2, stride=2, round_mode="FLOOR"),
     "max last window dropped": X4 + pooling(kernel_size=2, stride=3, pad=1),
     "max global": X4 + pooling(global_pooling="true"),
+    "max mask": X4 + plain("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", tops='top: "y" top: "mask"'),
     "ave": X4 + pooling(pool="AVE", kernel_size=3, stride=2),
     "ave ceil": X4 + pooling(pool="AVE", kernel_size=4, stride=3),
     "ave padded": X4 + pooling(pool="AVE", kernel_size=3, stride=2, pad=1),
@@ -159,7 +163,7 @@ CASES = {
     "argmax": X2 + plain("ArgMax"),
     "argmax axis": X4 + plain("ArgMax", "argmax_param { axis: 1 }"),
     "split and silence": X4 + plain("Split", tops='top: "y" top: "z"') + plain("Silence", tops=""),
-    "parameter": 'layer { name: "p" type: "Parameter" top: "y" parameter_param { shape { dim: 2 dim: 6 } } }\n'
+    "parameter": 'layer { name: "p" type: "Parameter" top: "y" parameter_param { shape { dim: 2 dim: 5 } } }\n'
     + X2
     + plain("TanH", tops='top: "t"'),
     "in place": X4
@@ -174,14 +178,39 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_layers(case):
+def net_of(case, generator):
     net = net_from_text(CASES[case], seed=1)
-    generator = np.random.default_rng(0)
     for layer in net.layers:
         if layer.type == "BatchNorm":
             fill_statistics(layer, generator)
+    return net
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_layers(case):
+    generator = np.random.default_rng(0)
+    net = net_of(case, generator)
     assert difference(net, inputs_of(net, generator.standard_normal)) <= 1e-5
+
+
+@pytest.mark.parametrize("case", sorted(CASES.keys() - {"crop"}))
+def test_layers_with_an_open_batch(case):
+    generator = np.random.default_rng(0)
+    net = net_of(case, generator)
+    model = to_onnx(net, dynamic_batch=True)
+    assert {value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input} == {"batch"}
+    for batch in (1, 4):
+        feed = inputs_of(net, lambda shape, batch=batch: generator.standard_normal((batch, *shape[1:])))
+        assert difference(net, feed, model) <= 1e-5
+
+
+def test_a_multiple_of_an_open_batch():
+    net = net_from_text(X4 + plain("Reshape", "reshape_param { shape { dim: -1 dim: 33 } }"))
+    model = to_onnx(net, dynamic_batch=True)
+    (output,) = model.graph.output
+    assert [dim.dim_value for dim in output.type.tensor_type.shape.dim] == [0, 33]
+    assert run(model, {"x": np.zeros((5, 6, 9, 11), np.float32)})["y"].shape == (90, 33)
+    assert net.blobs["x"].shape == (2, 6, 9, 11)
 
 
 def fill_statistics(layer, generator):
@@ -223,6 +252,24 @@ def test_recurrent_layers_that_expose_their_state(kind):
     assert difference(net, inputs_of(net, np.random.default_rng(1).standard_normal)) <= 1e-5
 
 
+@pytest.mark.parametrize(
+    ("prototxt", "said"),
+    [
+        (CASES["crop"], r"must come first in all inputs; they have shapes \{'x': \(2, 6, 9, 11\), 'like': \(1, 1"),
+        (X4 + plain("Slice", "slice_param { axis: 0 }", tops='top: "a" top: "b"'), "takes none of 1: line 2: layer"),
+        (X4 + plain("Slice", "slice_param { axis: 0 }"), "a batch that is left open cannot be cut"),
+        (
+            CASES["parameter"] + plain("Concat", "concat_param { axis: 0 }", 'bottom: "x" bottom: "y"', 'top: "j"'),
+            r"blob \"j\" has shape \(3, 5\) for one item and \(4, 5\) for two",
+        ),
+        (RECURRENT % ("", "", "LSTM", "", "", ""), "the steps and streams of a recurrent layer cannot"),
+    ],
+)
+def test_a_batch_that_cannot_be_left_open(prototxt, said):
+    with pytest.raises(BlobnetError, match=said):
+        to_onnx(net_from_text(prototxt), dynamic_batch=True)
+
+
 def fill(net, feed, generator):
     """Weights that keep a signal's size, and scores that do not drive a softmax into 0 and 1."""
     weighted = [layer for layer in net.layers if layer.blobs and layer.type not in ("BatchNorm", "Scale")]
@@ -258,6 +305,15 @@ def test_deploy_nets_of_the_zoo(name):
     assert difference(net, feed) <= 1e-4
 
 
+def test_a_net_of_the_zoo_with_an_open_batch():
+    net = Net(zoo.folder("lenet") / "deploy.prototxt", TEST, weights=zoo.weights("lenet"))
+    model = to_onnx(net, dynamic_batch=True)
+    draw = np.random.default_rng(0).standard_normal
+    for batch in (1, 7):
+        feed = {"data": draw((batch, 1, 28, 28)).astype(np.float32)}
+        assert difference(net, feed, model) <= 1e-5
+
+
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     files = ROOT / "files"
@@ -273,6 +329,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     (tmp_path / "w.caffemodel").write_bytes((files / "tiny_iter_10.caffemodel").read_bytes())
     assert cli.main([*argv[:2], "w.caffemodel"]) == 0
     assert (tmp_path / "w.onnx").read_bytes() == (tmp_path / "tiny.onnx").read_bytes()
+    assert cli.main([*argv, "--dynamic-batch", "tiny.onnx"]) == 0
+    assert onnx.load("tiny.onnx").graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +341,6 @@ def test_the_command(tmp_path, monkeypatch, capsys):
             r"line 2: layer \"l\" \(Im2col\): Im2col cannot be",
         ),
         (X4 + pooling(pool="STOCHASTIC", kernel_size=2), "STOCHASTIC pooling cannot be exported"),
-        (X4 + plain("Pooling", "pooling_param { kernel_size: 2 }", tops='top: "y" top: "m"'), "the mask, a second top"),
         (X4 + plain("BatchNorm", "batch_norm_param { use_global_stats: false }"), "leave use_global_stats out"),
         (X4 + plain("ArgMax", "argmax_param { top_k: 2 }"), "leave top_k and out_max_val out"),
         (X4 + convolution(num_output=2, kernel_size=3, axis=0), "only channels on axis 1"),

@@ -11,7 +11,7 @@ def inner_product(graph: Graph, step: Step) -> None:
     transposed = not layer.param.inner_product_param.transpose
     learned = [graph.constant(blob.data) for blob in layer.blobs]
     product = graph.add("Gemm", rows, *learned, transB=int(transposed))
-    graph.reshape(product, step.tops[0].shape, output=step.outputs[0])
+    graph.reshape(product, step.batch.shape(step.tops[0]), output=step.outputs[0])
 
 
 @exports("Embed")
@@ -62,13 +62,13 @@ def _operand(graph: Graph, step: Step) -> str:
     return graph.constant(step.learned(0).reshape(_repeated(step)))
 
 
-def _repeated(step: Step) -> tuple[int, ...]:
+def _repeated(step: Step) -> list[int]:
     layer, bottom = step.layer, step.bottoms[0]
     operand = layer.operand(step.bottoms)
     if not operand.num_axes:
-        return (1,)
+        return [1]
     axis = bottom.canonical_axis(getattr(layer.param, layer.field).axis)
-    return (*operand.shape, *[1] * (bottom.num_axes - axis - operand.num_axes))
+    return [*step.batch.shape(operand), *[1] * (bottom.num_axes - axis - operand.num_axes)]
 
 
 _INT64 = 7  # TensorProto.INT64

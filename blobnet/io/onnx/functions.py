@@ -12,7 +12,7 @@ _PLAIN = {"AbsVal": "Abs", "BNLL": "Softplus", "Sigmoid": "Sigmoid", "TanH": "Ta
 @exports("Input")
 def graph_input(graph: Graph, step: Step) -> None:
     for blob, name in zip(step.tops, step.outputs, strict=True):
-        graph.add_input(name, blob.shape)
+        graph.add_input(name, step.batch.declared(blob))
 
 
 @exports("Parameter")
@@ -128,13 +128,13 @@ def batch_norm(graph: Graph, step: Step) -> None:
 
 @exports("MVN")
 def mean_variance(graph: Graph, step: Step) -> None:
-    param, rows = step.layer.param.mvn_param, step.layer.view[1]
-    x = graph.reshape(step.inputs[0], (rows, -1))
+    param, (bottom,) = step.layer.param.mvn_param, step.bottoms
+    x = graph.reshape(step.inputs[0], (-1, bottom.count // step.layer.view[1]))
     y = graph.add("Sub", x, _row_means(graph, x))
     if param.normalize_variance:
         deviation = graph.add("Sqrt", _row_means(graph, graph.add("Mul", y, y)))
         y = graph.add("Div", y, graph.add("Add", deviation, graph.constant(param.eps)))
-    graph.reshape(y, step.tops[0].shape, output=step.outputs[0])
+    graph.reshape(y, step.batch.shape(step.tops[0]), output=step.outputs[0])
 
 
 def _row_means(graph: Graph, x: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from blobnet import extras
 from blobnet.blob import Blob
+from blobnet.io.onnx.batch import Batch
 from blobnet.net import Net
 
 
@@ -18,6 +19,7 @@ class Step(NamedTuple):
     tops: Sequence[Blob]
     inputs: Sequence[str]
     outputs: Sequence[str]
+    batch: Batch
 
     def learned(self, index: int) -> np.ndarray:
         return self.layer.blobs[index].data
@@ -73,10 +75,11 @@ class Graph:
     def reshape(self, value: str, shape: Sequence[int], output: str | None = None) -> str:
         return self.add("Reshape", value, self.integers(shape), output=output)
 
-    def add_input(self, name: str, shape: Sequence[int]) -> None:
+    def add_input(self, name: str, shape: Sequence[int | str | None]) -> None:
+        """``shape`` has a name, or None, for an extent that is left open."""
         self._inputs.append(self._onnx.helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, shape))
 
-    def add_output(self, name: str, shape: Sequence[int]) -> None:
+    def add_output(self, name: str, shape: Sequence[int | str | None]) -> None:
         self._outputs.append(self._onnx.helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, shape))
 
     def finish(self, name: str) -> Any:

@@ -37,6 +37,7 @@ def rnn(graph: Graph, step: Step) -> None:
 def _run(graph: Graph, step: Step, cell) -> list[str]:
     """The hidden state after each step, (1, N, H) each; states come in and go out as inputs and outputs."""
     layer = step.layer
+    layer.require(not step.batch, "the steps and streams of a recurrent layer cannot be left open", "type")
     steps, streams = step.bottoms[0].shape[:2]
     gates = _parts(graph, _projected_inputs(graph, step), steps)
     conts = _parts(graph, graph.reshape(step.inputs[1], (steps, streams, 1)), steps)

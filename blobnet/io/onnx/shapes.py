@@ -13,7 +13,7 @@ _REDUCTIONS = {
 
 @exports("Reshape", "Flatten")
 def reshape(graph: Graph, step: Step) -> None:
-    graph.reshape(step.inputs[0], step.tops[0].shape, output=step.outputs[0])
+    graph.reshape(step.inputs[0], step.batch.shape(step.tops[0]), output=step.outputs[0])
 
 
 @exports("Concat")
@@ -24,6 +24,7 @@ def concat(graph: Graph, step: Step) -> None:
 @exports("Slice")
 def slice_(graph: Graph, step: Step) -> None:
     axis = step.layer.joint_axis
+    step.layer.require(axis != step.batch.axis(step.bottoms[0]), "a batch that is left open cannot be cut", "top")
     extents = graph.integers([blob.shape[axis] for blob in step.tops])
     graph.add_many("Split", [*step.inputs, extents], step.outputs, axis=axis)
 
@@ -37,9 +38,10 @@ def tile(graph: Graph, step: Step) -> None:
 
 @exports("Crop")
 def crop(graph: Graph, step: Step) -> None:
-    part = step.layer.part
-    starts, ends = (graph.integers([getattr(extent, end) for extent in part]) for end in ("start", "stop"))
-    graph.add("Slice", step.inputs[0], starts, ends, output=step.outputs[0])
+    bottom, top, part = step.bottoms[0], step.tops[0], step.layer.part
+    axes = [axis for axis in range(bottom.num_axes) if bottom.shape[axis] != top.shape[axis]]
+    starts, ends = (graph.integers([getattr(part[axis], end) for axis in axes]) for end in ("start", "stop"))
+    graph.add("Slice", step.inputs[0], starts, ends, graph.integers(axes), output=step.outputs[0])
 
 
 @exports("Reduction")
@@ -63,7 +65,7 @@ def arg_max(graph: Graph, step: Step) -> None:
         value, axis = graph.add("Flatten", value, axis=1), 1
     index = graph.add("ArgMax", value, axis=axis, keepdims=1, select_last_index=1)
     number = graph.add("Cast", index, to=_FLOAT)
-    graph.reshape(number, step.tops[0].shape, output=step.outputs[0])
+    graph.reshape(number, step.batch.shape(step.tops[0]), output=step.outputs[0])
 
 
 _FLOAT = 1  # TensorProto.FLOAT

@@ -30,9 +30,15 @@ def convolution(graph: Graph, step: Step) -> None:
 
 @exports("Pooling")
 def pooling(graph: Graph, step: Step) -> None:
-    layer = step.layer
-    layer.require(len(step.tops) == 1, "the mask, a second top, cannot be exported to ONNX", "top")
-    _pool(graph, step, layer, step.tops[0].shape, step.outputs[0])
+    layer, pooled = step.layer, step.tops[0].shape
+    if len(step.tops) == 1:
+        _pool(graph, step, layer, pooled, step.outputs[0])
+        return
+    _, _, H, W = step.bottoms[0].shape
+    y, mask = step.outputs
+    indices = f"{mask}/in_all"  # Caffe's mask counts in each plane, ONNX's in the whole array
+    graph.add_many("MaxPool", step.inputs, [y, indices], **_windows(step, layer, pooled))
+    graph.add("Cast", graph.add("Mod", indices, graph.integers([H * W])), output=mask, to=_FLOAT)
 
 
 @exports("SPP")
@@ -42,26 +48,32 @@ def spatial_pyramid_pooling(graph: Graph, step: Step) -> None:
         for level, pooled in zip(step.layer.levels, step.layer.pooled, strict=True)
     ]
     flat = graph.add("Concat", *levels, axis=1)
-    graph.reshape(flat, step.tops[0].shape, output=step.outputs[0])
+    graph.reshape(flat, step.batch.shape(step.tops[0]), output=step.outputs[0])
 
 
-def _pool(graph: Graph, step: Step, layer: pooling_layers.Pooling, pooled: tuple[int, ...], output: str | None) -> str:
+def _windows(step: Step, layer: pooling_layers.Pooling, pooled: tuple[int, ...]) -> dict[str, Any]:
     """Windows as Caffe counts them: the end is padded as far as the last one reaches."""
     window = layer.window
     _, _, H, W = step.bottoms[0].shape
     _, _, PH, PW = pooled
     end_h = max(0, (PH - 1) * window.sh + window.kh - H - window.ph)
     end_w = max(0, (PW - 1) * window.sw + window.kw - W - window.pw)
-    attributes: dict[str, Any] = {
+    return {
         "kernel_shape": (window.kh, window.kw),
         "strides": (window.sh, window.sw),
         "pads": (window.ph, window.pw, end_h, end_w),
     }
+
+
+def _pool(graph: Graph, step: Step, layer: pooling_layers.Pooling, pooled: tuple[int, ...], output: str | None) -> str:
+    window, attributes = layer.window, _windows(step, layer, pooled)
     if layer.method == pooling_layers.MAX:
         return graph.add("MaxPool", *step.inputs, output=output, **attributes)
     layer.require(
         layer.method == pooling_layers.AVE, "STOCHASTIC pooling cannot be exported to ONNX", "pooling_param.pool"
     )
+    _, _, H, W = step.bottoms[0].shape
+    _, _, PH, PW = pooled
     cells = np.outer(_cells(H, PH, window.kh, window.sh, window.ph), _cells(W, PW, window.kw, window.sw, window.pw))
     if (cells == window.kh * window.kw).all():
         return graph.add("AveragePool", *step.inputs, output=output, count_include_pad=1, **attributes)
@@ -90,3 +102,6 @@ def local_response(graph: Graph, step: Step) -> None:
     )
     scale = graph.add("Add", graph.add("Mul", mean_square, graph.constant(param.alpha)), graph.constant(1))
     graph.add("Mul", x, graph.add("Pow", scale, graph.constant(-param.beta)), output=step.outputs[0])
+
+
+_FLOAT = 1  # TensorProto.FLOAT
