@@ -44,6 +44,8 @@ def weights(name: str) -> Path | None:
 def load(name: str, phase: "pb.Phase | None" = None) -> "Net":
     """A model with its trained weights where there are some, else freshly filled; the log says which.
 
+    The statistics of BatchNorm are then those of values around 0 with a variance of 1.
+
     net = blobnet.zoo.load("lenet")
     probabilities = net.predict(images)
 
@@ -60,13 +62,24 @@ def load(name: str, phase: "pb.Phase | None" = None) -> "Net":
         log.warning("%s: no trained weights; filled at random. blobnet train --solver %s/solver.prototxt", name, model)
     else:
         log.info("%s: trained weights of %s", name, trained)
-    if phase is not None:
-        return Net(model / "train_val.prototxt", phase, weights=trained)
     deploy = model / "deploy.prototxt"
     layers = text.read(deploy, pb.NetParameter()).layer
-    if sum(len(layer.top) for layer in layers if layer.type == "Input") > 1:
-        return Net(deploy, pb.TEST, weights=trained)
-    return Classifier(deploy, trained, labels=_labels(model))
+    if phase is not None:
+        net = Net(model / "train_val.prototxt", phase, weights=trained)
+    elif sum(len(layer.top) for layer in layers if layer.type == "Input") > 1:
+        net = Net(deploy, pb.TEST, weights=trained)
+    else:
+        net = Classifier(deploy, trained, labels=_labels(model))
+    if trained is None:
+        _fill_statistics(net)
+    return net
+
+
+def _fill_statistics(net: "Net") -> None:
+    for layer in net.layers:
+        if layer.type == "BatchNorm":
+            _, variance, weight = layer.blobs
+            variance.data[...] = weight.data[...] = 1
 
 
 def _labels(model: Path) -> list[str]:

@@ -78,6 +78,15 @@ def test_loading_says_whether_weights_are_trained_or_filled(caplog):
     assert caplog.messages == [f"squeezenet1_1: no trained weights; filled at random. {remedy}"]
 
 
+@pytest.mark.parametrize("model", ["resnet20", "preresnet20", "mobilenet_v2", "resnet152"])
+def test_untrained_statistics_neither_shrink_nor_blow_up(model):
+    net = blobnet.zoo.load(model)
+    net.forward(data=np.random.default_rng(1).normal(0, 1, net.blobs["data"].shape))
+    first = next(layer for layer in net.layers if layer.type == "BatchNorm")
+    np.testing.assert_array_equal([blob.data.ravel()[0] for blob in first.blobs], [0, 1, 1])
+    assert all(np.isfinite(blob.data).all() for blob in net.blobs.values())
+
+
 def test_a_phase_asks_for_the_net_that_reads_its_database(lenet):
     net = blobnet.zoo.load("lenet", phase=blobnet.TEST)
     assert net.layer_names[0] == "mnist"
