@@ -77,18 +77,31 @@ def test_every_blob(path):
     assert len(compared) > 40 if case in DETECTORS else expected.keys() == set(compared)
 
 
+BY_OTHERS = {
+    "cifar10_quick": WEIGHTS / "cifar10_quick_everpeace/cifar10_quick_iter_4000.caffemodel",
+    "lenet": WEIGHTS / "lenet_mnist_everpeace/lenet_iter_5000.caffemodel",
+    "squeezenet1_1": WEIGHTS / "squeezenet_v1.1/squeezenet_v1.1.caffemodel",
+}
+
+
+@pytest.mark.parametrize("model", [model for model, weights in BY_OTHERS.items() if weights.exists()])
+def test_weights_by_others_fit_the_nets_of_the_zoo(model):
+    net = Net(zoo.folder(model) / "deploy.prototxt", TEST)
+    net.copy_trained_layers_from(BY_OTHERS[model]).require_complete()
+
+
 MEASURED = [
-    ("lenet", WEIGHTS / "lenet_mnist_everpeace/lenet_iter_5000.caffemodel", 0.9893),
-    ("cifar10_quick", WEIGHTS / "cifar10_quick_everpeace/cifar10_quick_iter_4000.caffemodel", 0.6854),
+    ("lenet", 0.9893),
+    ("cifar10_quick", 0.6854),
 ]
 AT_HAND = {"lenet": True, "cifar10_quick": datasets.place("cifar10_test_lmdb").exists()}
 
 
 @pytest.mark.parametrize(
-    ("model", "weights", "accuracy"), [case for case in MEASURED if AT_HAND[case[0]] and case[1].exists()]
+    ("model", "accuracy"), [case for case in MEASURED if AT_HAND[case[0]] and BY_OTHERS[case[0]].exists()]
 )
-def test_accuracy_is_what_caffe_measured(model, weights, accuracy):
+def test_accuracy_is_what_caffe_measured(model, accuracy):
     """On all 10,000 test images, in the zoo's own nets."""
-    net = Net(zoo.folder(model) / "train_val.prototxt", TEST, weights=weights)
+    net = Net(zoo.folder(model) / "train_val.prototxt", TEST, weights=BY_OTHERS[model])
     found = np.mean([float(net.forward()["accuracy"]) for _ in range(100)])
     assert found == pytest.approx(accuracy, abs=1e-6)
