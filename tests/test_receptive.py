@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blobnet import receptive
+from blobnet import receptive, summary, zoo
 from blobnet.testing import net_from_text
 
 INPUT = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 40 dim: 40 } } }'
@@ -51,6 +51,17 @@ def test_recurrence():
     net, _, _ = chain([(3, 2, 0, 1), (5, 2, 0, 1), (3, 1, 0, 1)])
     fields = receptive.fields(net)
     assert [fields[name][0].size for name in ("y0", "y1", "y2")] == [3, 3 + 4 * 2, 3 + 4 * 2 + 2 * 4]
+
+
+@pytest.mark.parametrize(
+    ("model", "blob", "size", "stride", "pad"),
+    [("alexnet", "pool5", 195, 32, 64), ("vgg16", "pool5", 212, 32, 90)],
+)
+def test_published_fields(model, blob, size, stride, pad):
+    """Araujo, Norris and Sim 2019, the table of classification nets."""
+    rows = summary.summarize(zoo.folder(model) / "deploy.prototxt").rows
+    row = next(row for row in rows if row.name == blob)
+    assert row.field == (receptive.Axis(size, stride, -pad),) * 2
 
 
 @pytest.mark.parametrize(("kernel", "stride", "pad"), [(4, 2, 1), (3, 2, 1), (2, 2, 0), (5, 3, 2), (64, 32, 16)])
