@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import PurePath
 from types import ModuleType
 
 import blobnet
@@ -44,7 +45,7 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. A fault of the user's files or flags is one line and a 1."""
     try:
-        _run(flags.command_first(sys.argv[1:] if argv is None else argv))
+        _run(flags.command_first(_command_line(sys.argv) if argv is None else argv))
         sys.stdout.flush()
     except BlobnetError as error:
         return _fail(str(error))
@@ -59,6 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _command_line(argv: Sequence[str]) -> list[str]:
+    """The arguments, after the command that the program is named after: Caffe's tools are programs of their own."""
+    name = PurePath(argv[0]).name.removesuffix(".bin").removesuffix(".py")
+    return [name, *argv[1:]] if name in COMMANDS else list(argv[1:])
 
 
 def _fail(message: str) -> int:
