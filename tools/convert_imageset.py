@@ -1,4 +1,4 @@
-"""Pack the images of a list into an LMDB of Datum records, which the Data layer reads.
+"""Pack the images of a list into a database of Datum records, which the Data layer reads.
 
 Keys, records and their order are those of Caffe's convert_imageset.
 """
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from blobnet.data import lmdb
+from blobnet.data.database import new_database
 from blobnet.data.image_list import Entry, read_list
 from blobnet.errors import BlobnetError
 from blobnet.io import images
@@ -45,12 +45,11 @@ def convert(
     shuffle       in a random order
     resize_*      to one size; both or none
     check_size    images of different sizes are an error
+    backend       "lmdb" or "leveldb"
     encoded       keep the files as they are, or encode anew what ``gray`` or ``resize_*`` changes
     encode_type   "png", "jpg", ...: encode files of another type anew; implies ``encoded``
     An image that cannot be read is left out, and logged.
     """
-    if backend != "lmdb":
-        raise BlobnetError(f'databases are written as LMDB only; got backend "{backend}" (LevelDB can be read)')
     if bool(resize_height) != bool(resize_width):
         raise BlobnetError(f"resize_height and resize_width go together; got {resize_height} and {resize_width}")
     if encode_type:
@@ -62,7 +61,11 @@ def convert(
     log.info("A total of %d images.", len(entries))
     size = (resize_height, resize_width) if resize_height else None
     reader = _Reader(_prefix(root), str(list_file), gray, size, check_size, encoded or bool(encode_type), encode_type)
-    count = lmdb.write_database(Path(database), reader.records(entries))
+    count = 0
+    with new_database(Path(database), backend) as put:
+        for key, value in reader.records(entries):
+            put(key, value)
+            count += 1
     log.info("Processed %d files.", count)
     return count
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from blobnet.blob import Blob
-from blobnet.data import lmdb
+from blobnet.data.database import new_database
 from blobnet.errors import BlobnetError, did_you_mean
 from blobnet.layers.base import describe
 from blobnet.net import Net
@@ -30,9 +30,8 @@ def extract(
     """Run the net over some batches in the TEST phase, write each blob into its database, return how many images.
 
     A record is one image's part of the blob, float_data of up to three axes; keys are numbers of ten digits.
+    ``backend`` is "lmdb" or "leveldb".
     """
-    if backend != "lmdb":
-        raise BlobnetError(f'databases are written as LMDB only; got "{backend}" (LevelDB can be read)')
     if len(blobs) != len(databases):
         raise BlobnetError(f"each blob needs a database; got {len(blobs)} blobs, {len(databases)} databases")
     net = Net(os.fspath(model), pb.TEST, weights=Path(weights))
@@ -43,7 +42,7 @@ def extract(
             raise BlobnetError(f"a Datum has at most three axes; got {describe(net.blobs[name])}", file=str(model))
     counts = [0] * len(blobs)
     with ExitStack() as stack:
-        writers = [stack.enter_context(lmdb.new_database(Path(path))) for path in databases]
+        writers = [stack.enter_context(new_database(Path(path), backend)) for path in databases]
         log.info("Extracting Features")
         for _ in range(batches):
             net.forward()

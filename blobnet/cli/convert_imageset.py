@@ -1,4 +1,4 @@
-"""Pack the images of a list into an LMDB for the Data layer."""
+"""Pack the images of a list into a database for the Data layer."""
 
 import argparse
 
@@ -11,7 +11,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("database", metavar="DB_NAME", help="the database folder to make")
     parser.add_switch("gray", help="one channel of grey instead of three of colour")
     parser.add_switch("shuffle", help="take the images in a random order")
-    parser.add_flag("backend", default="lmdb", metavar="lmdb", help="kind of database; LevelDB can only be read")
+    parser.add_flag("backend", choices=["lmdb", "leveldb"], default="lmdb", help="kind of database (default: lmdb)")
     parser.add_flag("resize_width", type=flags.extent, default=0, metavar="N", help="width to resize images to")
     parser.add_flag("resize_height", type=flags.extent, default=0, metavar="N", help="height to resize images to")
     parser.add_switch("check_size", help="images of different sizes are an error")

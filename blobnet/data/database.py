@@ -1,10 +1,11 @@
 """Databases of Datum records as the Data layer sees them: records in key order, read again and again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from blobnet.data import leveldb, lmdb
+from blobnet.data import leveldb, leveldb_writer, lmdb
 from blobnet.errors import BlobnetError
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -31,6 +32,14 @@ def open_database(path: Path, backend: int) -> Database:
         other = f"; it is {pb.DataParameter.DB.Name(found[0])}: set backend: accordingly" if found else ""
         raise BlobnetError(f"the folder holds no {wanted} database{other}", file=str(path))
     return lmdb.Reader(path) if backend == pb.DataParameter.LMDB else leveldb.Reader(path)
+
+
+def new_database(path: Path, backend: str) -> AbstractContextManager[Callable[[bytes, bytes], None]]:
+    """What writes keys and values, in the order of the keys, into a new folder. ``backend``: "lmdb" or "leveldb"."""
+    writers = {"lmdb": lmdb.new_database, "leveldb": leveldb_writer.new_database}
+    if backend not in writers:
+        raise BlobnetError(f'the backend of a database is lmdb or leveldb; got "{backend}"', file=str(path))
+    return writers[backend](path)
 
 
 def cycle(database: Database, start: int = 0) -> Iterator[tuple[int, bytes, bytes]]:

@@ -19,11 +19,12 @@ from blobnet.errors import BlobnetError
 from blobnet.io.files import os_errors, read_bytes
 from blobnet.kernels import checksum
 
-_LOG_BLOCK = 32768
+LOG_BLOCK = 32768
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _DELETION, _VALUE = 0, 1
-_MAGIC = 0xDB4775248B80FB57
-_FOOTER = 48
+COMPARATOR = b"leveldb.BytewiseComparator"
+MAGIC = 0xDB4775248B80FB57
+FOOTER = 48
 _TRAILER = 5  # compression byte and checksum behind each block
 _UNCOMPRESSED, _SNAPPY = 0, 1
 _BLOCK_LIMIT = 1 << 30
@@ -89,7 +90,7 @@ class _Version:
             tag = edit.varint()
             if tag == 1:
                 comparator = edit.string()
-                if comparator != b"leveldb.BytewiseComparator":
+                if comparator != COMPARATOR:
                     edit.fail(f"only the bytewise comparator is known; got {comparator!r}")
             elif tag == 2:
                 self._log = edit.varint()
@@ -119,11 +120,11 @@ class _Table:
     def __init__(self, path: Path):
         self._path = path
         with os_errors(path, "read"), open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < _FOOTER:
+            if os.fstat(file.fileno()).st_size < FOOTER:
                 self._fail("is no sorted table: it is too short")
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        footer = self._data[-_FOOTER:]
-        if int.from_bytes(footer[-8:], "little") != _MAGIC:
+        footer = self._data[-FOOTER:]
+        if int.from_bytes(footer[-8:], "little") != MAGIC:
             self._fail("is no sorted table: it lacks the magic number at its end")
         handles = _Cursor(footer[:-8], path)
         handles.varint(), handles.varint()  # of the block of metadata
@@ -154,7 +155,7 @@ class _Table:
         block = self._data[offset : offset + size + _TRAILER]
         if len(block) != size + _TRAILER:
             self._fail(f"is truncated: a block should end at {offset + size + _TRAILER}")
-        if _masked_checksum(block[: size + 1]) != int.from_bytes(block[size + 1 :], "little"):
+        if masked_checksum(block[: size + 1]) != int.from_bytes(block[size + 1 :], "little"):
             self._fail(f"has a damaged block at {offset}: the checksum is wrong")
         if block[size] == _UNCOMPRESSED:
             return block[:size]
@@ -253,7 +254,7 @@ def _log_records(path: Path) -> Iterator[bytes]:
 def _fragments(data: bytes, path: Path) -> Iterable[tuple[int, bytes]]:
     position = 0
     while position + 7 <= len(data):
-        room = _LOG_BLOCK - position % _LOG_BLOCK
+        room = LOG_BLOCK - position % LOG_BLOCK
         if room < 7:
             position += room
             continue
@@ -267,13 +268,13 @@ def _fragments(data: bytes, path: Path) -> Iterable[tuple[int, bytes]]:
             continue
         if stop > len(data):
             return
-        if length + 7 > room or kind > _LAST or _masked_checksum(data[position + 6 : stop]) != checksum_:
+        if length + 7 > room or kind > _LAST or masked_checksum(data[position + 6 : stop]) != checksum_:
             raise BlobnetError(f"is damaged: the log record at {position} fails its checksum", file=str(path))
         yield kind, data[position + 7 : stop]
         position = stop
 
 
-def _masked_checksum(data: bytes) -> int:
+def masked_checksum(data: bytes) -> int:
     """CRC-32C, rotated and shifted as LevelDB stores it."""
     crc = int(checksum.crc32c(np.frombuffer(data, np.uint8), checksum.TABLE))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -2,16 +2,14 @@
 
 import contextlib
 import os
-import shutil
 import struct
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from blobnet.errors import BlobnetError
-from blobnet.io.files import os_errors
+from blobnet.io.files import new_folder
 
 _BATCH = 256  # records a write transaction
 _FIRST_MAP_SIZE = 1 << 28  # doubled whenever the database has filled it
@@ -166,12 +164,9 @@ def new_database(path: Path) -> Iterator[Callable[[bytes, bytes], None]]:
     """
     import lmdb
 
-    if path.exists():
-        raise BlobnetError("already exists; remove it or name another folder", file=str(path))
-    with os_errors(path, "write"):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    with new_folder(path) as folder:
         try:
-            with lmdb.open(os.fspath(temporary), map_size=_FIRST_MAP_SIZE) as environment:
+            with lmdb.open(os.fspath(folder), map_size=_FIRST_MAP_SIZE) as environment:
                 batch: list[tuple[bytes, bytes]] = []
 
                 def put(key: bytes, value: bytes) -> None:
@@ -182,12 +177,8 @@ def new_database(path: Path) -> Iterator[Callable[[bytes, bytes], None]]:
 
                 yield put
                 _put(environment, batch)
-            temporary.chmod(0o755)
-            temporary.rename(path)
         except lmdb.Error as error:
             raise BlobnetError(f"the LMDB database cannot be written: {error}", file=str(path)) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _put(environment: Any, batch: list[tuple[bytes, bytes]]) -> None:

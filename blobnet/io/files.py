@@ -6,7 +6,9 @@ import functools
 import hashlib
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,24 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         flush(target.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the name ``path`` when the block ends without an error.
+
+    What is there already is an error.
+    """
+    if path.exists():
+        raise BlobnetError("already exists; remove it or name another folder", file=str(path))
+    with os_errors(path, "write"):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def append(path: str | os.PathLike, content: bytes) -> None:

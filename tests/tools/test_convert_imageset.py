@@ -43,6 +43,14 @@ def test_records_are_caffes(recorded, list_file, flags, tmp_path, capsys):
     assert f"Processed {count} files." in said
 
 
+@pytest.mark.parametrize(("recorded", "flags"), [("leveldb_raw", []), ("leveldb_jpg", ["--encode_type=jpg"])])
+def test_leveldb_records_are_caffes(recorded, flags, tmp_path):
+    argv = ["--backend=leveldb", *flags, f"{FILES / 'images'}/", str(FILES / "list.txt"), str(tmp_path / "db")]
+    assert cli.main(["convert_imageset", *argv]) == 0
+    found, expected = (list(leveldb.Reader(folder).records()) for folder in (tmp_path / "db", FILES / recorded))
+    assert found == expected
+
+
 def test_encoded_anew_as_caffe_encodes(tmp_path):
     convert_imageset.convert(FILES / "images", FILES / "list.txt", tmp_path / "db", encode_type="jpg")
     assert records(tmp_path / "db") == list(leveldb.Reader(FILES / "leveldb_jpg").records())
@@ -99,7 +107,7 @@ def test_sizes_are_checked(folder, capsys):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--backend=leveldb"], 'databases are written as LMDB only; got backend "leveldb"'),
+        (["--backend=sqlite"], "argument --backend: invalid choice: 'sqlite'"),
         (["--resize_width=3"], "resize_height and resize_width go together; got 0 and 3"),
         (["--encode_type=gif"], 'there is no image format "gif"; there are '),
         (["--resize_height=-1"], "argument --resize_height: a whole number of 0 or more is needed; got '-1'"),
