@@ -61,7 +61,8 @@ def summarize(
 ) -> Summary:
     """The summary of a prototxt.
 
-    batch   the first extent of all inputs; 1 when left out, except in recurrent nets, whose first axis is time
+    batch   the first extent of all inputs; when left out 1, but as written in recurrent nets, whose first axis is
+            time, and in nets that hold for their own batch only
     inputs  shapes of tops whose data layers cannot tell: their sources are missing
     options as for Net
     A Data, ImageData or WindowData layer whose source is missing is taken to give 3 channels of its crop_size, or
@@ -85,11 +86,12 @@ def summarize(
     for layer in param.layer:
         _give_shape(layer, inputs or {}, context, notes)
         _strip_fillers(layer)
-    recurrent = any(layer.type in _TIME_FIRST for layer in param.layer)
-    if batch or not recurrent:
-        for layer in param.layer:
-            _set_batch(layer, batch or 1)
-    return Summary(rows(Net(param, phase, **options)), notes)
+    if batch is None and not any(layer.type in _TIME_FIRST for layer in param.layer):
+        try:
+            return Summary(rows(Net(_with_batch(param, 1), phase, **options)), notes)
+        except BlobnetError:
+            notes.append("the batch is the one written: the net cannot be built for one image")
+    return Summary(rows(Net(_with_batch(param, batch), phase, **options)), notes)
 
 
 def rows(net: Net) -> list[Row]:
@@ -181,13 +183,18 @@ def _check_names(inputs: Mapping[str, Shape], net: pb.NetParameter) -> None:
             raise error_at(net, f'{rule}; got "{name}"')
 
 
-def _set_batch(layer: pb.LayerParameter, batch: int) -> None:
-    for field, value in layer.ListFields():
-        if field.message_type is not None and "batch_size" in field.message_type.fields_by_name:
-            value.batch_size = batch
-    for shape in layer.input_param.shape:
-        if len(shape.dim) > 0:
-            shape.dim[0] = batch
+def _with_batch(param: pb.NetParameter, batch: int | None) -> pb.NetParameter:
+    """A copy of the net with this first extent of its inputs; None: as written."""
+    copy = pb.NetParameter()
+    copy.CopyFrom(param)
+    for layer in copy.layer if batch is not None else ():
+        for field, value in layer.ListFields():
+            if field.message_type is not None and "batch_size" in field.message_type.fields_by_name:
+                value.batch_size = batch
+        for shape in layer.input_param.shape:
+            if len(shape.dim) > 0:
+                shape.dim[0] = batch
+    return copy
 
 
 def _strip_fillers(layer: pb.LayerParameter) -> None:

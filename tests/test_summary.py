@@ -135,6 +135,16 @@ def test_batch_multiplies_all_but_the_parameters():
     assert one == summary.summarize(folder("lenet") / "deploy.prototxt")
 
 
+def test_a_net_for_its_own_batch_only_keeps_it():
+    reshape = 'layer { name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param { shape { dim: 4 dim: 12 } } }'
+    net = image(3, 2, 2).replace("dim: 1", "dim: 4", 1) + reshape
+    found = summarize(net)
+    assert found.rows[1].outputs == [(4, 12)]
+    assert found.notes == ["the batch is the one written: the net cannot be built for one image"]
+    with pytest.raises(BlobnetError, match=r'4 x 13 has 52, blob "x" \(4 x 3 x 2 x 2\) has 48'):
+        summarize(net.replace("dim: 12", "dim: 13"))
+
+
 def test_activations_count_no_layer_in_place_and_no_split():
     relu = 'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }'
     both = "".join(f'layer {{ name: "{top}" type: "TanH" bottom: "x" top: "{top}" }}' for top in "ab")

@@ -8,7 +8,7 @@ from blobnet.cli import flags
 def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("net", metavar="NET", help="the net's prototxt")
     parser.add_flag("phase", choices=["TRAIN", "TEST"], default="TEST", help="phase of the net (default: TEST)")
-    help_text = "first extent of the inputs (default: 1; as written in recurrent nets, whose first axis is time)"
+    help_text = "first extent of the inputs (default: 1; as written where that does not fit, and in recurrent nets)"
     parser.add_flag("batch", type=flags.count, metavar="N", help=help_text)
     help_text = "shape of a blob whose data layer cannot tell, its source being elsewhere, such as data=10x3x32x32"
     parser.add_flag("input", type=_named_shape, action="append", default=[], metavar="NAME=SHAPE", help=help_text)
