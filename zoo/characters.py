@@ -71,6 +71,7 @@ def prepare(text: str, folder: Path, held_out: int = HELD_OUT) -> None:
 
 def loss(net: Net) -> float:
     """Nats for each character held out, by a train_val net in its TEST phase; exp of it is the perplexity."""
+    _require_blobs(net, "label", "cont", "loss")
     steps, streams = net.blobs["label"].shape
     batches = HELD_OUT // (steps * streams)
     return sum(float(net.forward()["loss"]) for _ in range(batches)) / batches
@@ -81,6 +82,7 @@ def sample(net: Net, symbols: str, *, start: str = "\n", temperature: float = 1.
 
     temperature  below 1 the net keeps to what it holds likely, above 1 it dares more
     """
+    _require_blobs(net, "data", "cont", "scores")
     scored = net.blobs["scores"].shape[-1]
     if scored != len(symbols):
         raise BlobnetError(f"the net scores {scored} symbols, but {len(symbols)} are given: they are not of its text")
@@ -98,6 +100,12 @@ def sample(net: Net, symbols: str, *, start: str = "\n", temperature: float = 1.
         code = int(generator.choice(len(symbols), p=weights / weights.sum()))
         yield symbols[code]
         scores = _step(net, code)
+
+
+def _require_blobs(net: Net, *names: str) -> None:
+    for name in names:
+        if name not in net.blobs:
+            raise BlobnetError(f'a net of characters has a blob "{name}", such as those of char_lstm and char_rnn have')
 
 
 def _step(net: Net, code: int) -> np.ndarray:

@@ -10,6 +10,8 @@ import sys
 import tarfile
 import tempfile
 import urllib.request
+import zipfile
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +31,8 @@ _CHECKSUMS = {
 
 def prepare(path: Path) -> list[Path]:
     """Make the databases of both parts from a copy of CIFAR-10; returns their folders."""
-    if path.suffix == ".npz":
-        parts = {part: _npz_records(path, part) for part in _FILES}
-    elif path.is_dir():
-        parts = {part: b"".join((path / name).read_bytes() for name in names) for part, names in _FILES.items()}
-    else:
-        parts = {part: _archived_records(path, part) for part in _FILES}
     made = []
-    for part, records in parts.items():
+    for part, records in {part: _records(path, part) for part in _FILES}.items():
         if hashlib.sha256(records).hexdigest() != _CHECKSUMS[part]:
             raise BlobnetError(f"does not hold CIFAR-10's {part} images: the checksum differs", file=str(path))
         rows = np.frombuffer(records, np.uint8).reshape(-1, _RECORD)
@@ -44,6 +40,19 @@ def prepare(path: Path) -> list[Path]:
         if not made[-1].exists():
             datasets.build(made[-1], rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0])
     return made
+
+
+def _records(path: Path, part: str) -> bytes:
+    try:
+        if path.suffix == ".npz":
+            return _npz_records(path, part)
+        if path.is_dir():
+            return b"".join((path / name).read_bytes() for name in _FILES[part])
+        return _archived_records(path, part)
+    except (OSError, EOFError, LookupError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
+        rule = "cannot be read as CIFAR-10's archive, the folder of its .bin files or an .npz of it"
+        raise BlobnetError(f"{rule}: {reason}", file=str(path)) from error
 
 
 def _npz_records(path: Path, part: str) -> bytes:
@@ -58,15 +67,22 @@ def _archived_records(path: Path, part: str) -> bytes:
         return b"".join(content.read() for name in _FILES[part] if (content := contents[name]))
 
 
+def _download(path: Path) -> Path:
+    print(f"downloading {_URL}")
+    try:
+        urllib.request.urlretrieve(_URL, path)
+    except (OSError, HTTPException) as error:
+        remedy = "bring the file by other means, and name it: python -m blobnet.zoo.cifar10 cifar-10-binary.tar.gz"
+        raise BlobnetError(f"cannot download {_URL} ({error}); {remedy}") from error
+    return path
+
+
 def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/cifar-10-binary.tar.gz")
-            if len(sys.argv) == 1:
-                print(f"downloading {_URL}")
-                urllib.request.urlretrieve(_URL, path)
-            print(*prepare(path), sep="\n")
-    except (BlobnetError, OSError, KeyError, ValueError, tarfile.TarError) as error:
+            downloaded = Path(folder) / "cifar-10-binary.tar.gz"
+            print(*prepare(Path(sys.argv[1]) if len(sys.argv) > 1 else _download(downloaded)), sep="\n")
+    except (BlobnetError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

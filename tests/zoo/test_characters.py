@@ -146,6 +146,12 @@ def test_an_unknown_net_gets_the_nearest():
         characters.main(["score", "char_ltsm"])
 
 
+@pytest.mark.parametrize("command", ["score", "sample"])
+def test_a_net_of_images_is_refused(command):
+    with pytest.raises(BlobnetError, match='a net of characters has a blob "cont"'):
+        characters.main([command, "lenet"])
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [({"start": "é"}, "start must be"), ({"start": ""}, "start must"), ({"temperature": 0}, "positive")],

@@ -63,6 +63,29 @@ def test_a_changed_copy_is_refused(cache, copies):
     assert not cache.exists()
 
 
+@pytest.mark.parametrize("broken", ["absent", "empty folder", "text", "cut archive", "text.npz", "other.npz"])
+def test_what_is_no_copy_gets_one_line(cache, copies, tmp_path, broken):
+    path = tmp_path / broken
+    if broken == "empty folder":
+        path.mkdir()
+    elif broken == "cut archive":
+        path.write_bytes(copies["archive"].read_bytes()[:9000])
+    elif broken == "other.npz":
+        np.savez(path, images=LABELS["test"])
+    elif broken != "absent":
+        path.write_text("0123")
+    with pytest.raises(BlobnetError, match="cannot be read as CIFAR-10's archive, the folder") as caught:
+        cifar10.prepare(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_a_failed_download_says_what_else_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(cifar10, "_URL", (tmp_path / "absent.tar.gz").as_uri())
+    monkeypatch.setattr("sys.argv", ["cifar10"])
+    with pytest.raises(SystemExit, match="cannot download file:.*name it: python -m blobnet.zoo.cifar10 cifar-10"):
+        cifar10.main()
+
+
 def test_before_it_has_run_the_error_names_the_command(cache):
     with pytest.raises(BlobnetError, match="python -m blobnet.zoo.cifar10"):
         datasets.find("cifar10_train_lmdb")
