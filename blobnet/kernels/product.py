@@ -30,7 +30,7 @@ import numpy as np
 from blobnet import config
 from blobnet.kernels import parallel, simd
 from blobnet.kernels._jit import jit
-from blobnet.kernels.workspace import work_array
+from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 MR = simd.TILE_ROWS
 NV = simd.TILE_VECTORS
@@ -170,6 +170,7 @@ def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool, 
     grain = max(1, WORTH_A_THREAD * count // (batch * m * n * max(1, k)))
     slack = lanes * NV * lanes
     a_size, b_size = rows * depth + slack, rows * columns if in_place else columns * depth + slack
+    a_size, b_size = (-(-size // CACHE_LINE) * CACHE_LINE for size in (a_size, b_size))  # each begins at one
     return Shape(
         in_place, kept, rows, columns, depth, slices, row_blocks, column_blocks, tile, unit, panel, lanes, parts,
         part_depth, count, grain, a_size, b_size, a_size + b_size + rows * columns,
@@ -300,7 +301,7 @@ def pack(source, layout, member, row, row_stop, k, k_stop, panels, panel, unit, 
             transpose_runs(source, layout, member, first, stop, runs[:, :count], starts, panels, target, width)
         else:
             count = find_runs(layout.outer, first, stop, lanes, runs)
-            copy_runs(source, layout, member, k, k_stop, runs[:, :count], panels, target, width)
+            copy_runs(source, layout, member, k, k_stop, runs[:, :count], lanes, panels, target, width)
 
 
 @jit
@@ -321,31 +322,37 @@ def find_runs(offsets, first, last, lanes, runs):
 
 
 @jit
-def copy_runs(source, layout, member, k, k_stop, runs, panels, target, width):
+def copy_runs(source, layout, member, k, k_stop, runs, lanes, panels, target, width):
     """One panel whose rows are neighbours in memory: for each k, the runs along the panel.
 
-    A run is written as a whole vector; what follows it overwrites the surplus.
+    A run is read and written as a whole vector, unless the array ends there; what follows overwrites the surplus.
     """
+    last_whole = len(source) - lanes
     for depth in range(k, k_stop):
         start = layout.starts[member] + layout.inner[depth]
         for run in range(runs.shape[1]):
-            simd.copy_first(panels, target + runs[0, run], source, start + runs[1, run], runs[2, run])
+            place = start + runs[1, run]
+            count = lanes if place <= last_whole else runs[2, run]
+            simd.copy_first(panels, target + runs[0, run], source, place, count)
         target += width
 
 
 @jit
 def transpose_runs(source, layout, member, first, last, runs, starts, panels, target, width):
-    """One panel whose depth runs through memory: blocks of rows, transposed run by run."""
-    block = min(width, len(starts))
+    """One panel whose depth runs through memory: blocks of rows, transposed run by run, read as in ``copy_runs``."""
+    lanes = len(starts)
+    block = min(width, lanes)
     for row in range(0, width, block):
         for r in range(block):
             starts[r] = layout.starts[member] + layout.outer[min(first + row + r, last - 1)]
+        last_whole = len(source) - lanes - starts[:block].max()
         for run in range(runs.shape[1]):
             place = target + row + runs[0, run] * width
+            count = lanes if runs[1, run] <= last_whole else runs[2, run]
             if width == MR:
-                _transpose_tile(panels, place, width, source, runs[1, run], starts, runs[2, run])
+                _transpose_tile(panels, place, width, source, runs[1, run], starts, count)
             else:
-                _transpose_vectors(panels, place, width, source, runs[1, run], starts, runs[2, run])
+                _transpose_vectors(panels, place, width, source, runs[1, run], starts, count)
 
 
 _transpose_tile = simd.transposing_copy(MR)

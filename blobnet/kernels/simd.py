@@ -49,10 +49,23 @@ class Emitter:
 
     def load_first(self, base: ir.Value, position, count: ir.Value) -> ir.Value:
         """The first ``count`` lanes; the others are 0 and their memory is not touched."""
-        pointer = self._at(base, position)
-        mask = self.first(count)
-        arguments = [pointer, _int32(self.itemsize), mask, self.zero()]
-        return self._call(f"llvm.masked.load.{self._suffix}.p0", self.vector, arguments)
+        return self.load_firsts(base, [position], count)[0]
+
+    def load_firsts(self, base: ir.Value, positions: list, count: ir.Value) -> list[ir.Value]:
+        """``load_first`` at several positions; whole vectors take a shorter way."""
+        vectors = [cgutils.alloca_once(self.builder, self.vector) for _ in positions]
+        whole = self.builder.icmp_signed(">=", count, _index(self.lanes))
+        with self.builder.if_else(whole) as (then, otherwise):
+            with then:
+                for position, vector in zip(positions, vectors, strict=True):
+                    self.builder.store(self.load(base, position), vector)
+            with otherwise:
+                mask = self.first(count)
+                for position, vector in zip(positions, vectors, strict=True):
+                    arguments = [self._at(base, position), _int32(self.itemsize), mask, self.zero()]
+                    part = self._call(f"llvm.masked.load.{self._suffix}.p0", self.vector, arguments)
+                    self.builder.store(part, vector)
+        return [self.builder.load(vector) for vector in vectors]
 
     def store_first(self, vector: ir.Value, base: ir.Value, position, count: ir.Value) -> None:
         """The first ``count`` lanes; the memory of the others is not touched."""
@@ -154,10 +167,9 @@ def transposing_copy(most: int):
         def emit(context, builder, signature, arguments):
             emitter, target, source, starts = _open(context, builder, signature, arguments, 0, 3, 5)
             _, i, step, _, j, _, count = arguments
-            rows = []
-            for r in range(min(most, emitter.lanes)):
-                start = builder.load(builder.gep(starts, [_index(r)]))
-                rows.append(emitter.load_first(source, builder.add(j, start), count))
+            numbers = range(min(most, emitter.lanes))
+            places = [builder.add(j, builder.load(builder.gep(starts, [_index(r)]))) for r in numbers]
+            rows = emitter.load_firsts(source, places, count)
             columns_per_vector = emitter.lanes // len(rows)
             for number, vector in enumerate(emitter.transpose(rows)):
                 column = builder.mul(step, _index(number * columns_per_vector))
