@@ -85,6 +85,13 @@ def test_command_writes_both_kinds(tmp_path):
         assert (tmp_path / name).read_text().startswith(beginning)
 
 
+def test_a_picture_without_a_name_stands_beside_the_net(tmp_path, capsys):
+    (tmp_path / "my.net.prototxt").write_text(AWKWARD)
+    assert cli.main(["draw", str(tmp_path / "my.net.prototxt")]) == 0
+    assert capsys.readouterr().out == f"Wrote {tmp_path}/my.net.svg\n"
+    assert (tmp_path / "my.net.svg").read_text().startswith("<svg ")
+
+
 def test_stages_choose_the_layers(tmp_path, capsys):
     net = str(zoo.folder("mnist_autoencoder") / "train_val.prototxt")
     flags = ["draw", net, str(tmp_path / "net.dot")]
