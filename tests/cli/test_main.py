@@ -54,6 +54,22 @@ def test_faults_are_one_line_and_a_1(argv, said, capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {said}"
 
 
+@pytest.mark.parametrize(
+    ("program", "arguments", "prog"),
+    [
+        ("build/tools/caffe", ["train", "--help"], "train"),
+        ("build/tools/compute_image_mean", ["--help"], "compute_image_mean"),
+        ("./convert_imageset.bin", ["-help"], "convert_imageset"),
+        ("tools/extra/parse_log.py", ["--help"], "parse_log"),
+    ],
+)
+def test_a_program_named_after_a_command_is_that_command(program, arguments, prog, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().out.startswith(f"usage: blobnet {prog} ")
+
+
 def test_help_imports_nothing_heavy():
     script = "import sys; from blobnet import cli; cli.main([]); print(sorted({'numba', 'numpy'} & sys.modules.keys()))"
     outcome = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
