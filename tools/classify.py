@@ -33,7 +33,7 @@ def classify(
 
     center_only   the middle of each image instead of the mean over ten crops
     image_dims    height and width that images are resized to first
-    mean_file     an .npy or .binaryproto [C, H, W]; where it is no image of the input's size, its mean by channel
+    mean_file     an .npy or .binaryproto: a number a channel, or an image [C, H, W], resized to the input's size
     raw_scale     the factor from the image's [0, 1] to the net's range; then the mean is subtracted,
     input_scale   and a last factor is applied
     channel_swap  the order of the net's channels among red, green and blue; images are grey for nets of one channel
@@ -41,12 +41,12 @@ def classify(
     try:
         net = Classifier(os.fspath(model), os.fspath(weights), image_dims, None, input_scale, raw_scale)
         name = net.inputs[0]
-        shape = net.blobs[name].data.shape[1:]
+        color = net.blobs[name].data.shape[1] > 1
         if mean_file:
-            net.transformer.set_mean(name, load_mean(mean_file, shape))
-        if channel_swap and shape[0] > 1:
+            net.transformer.set_mean(name, load_mean(mean_file))
+        if channel_swap and color:
             net.transformer.set_channel_swap(name, channel_swap)
-        images = load_images(Path(source), extension, color=shape[0] > 1)
+        images = load_images(Path(source), extension, color)
         log.info("Classifying %d inputs.", len(images))
         return net.predict(images, not center_only)
     except (LookupError, OSError, TypeError, ValueError) as error:  # what pycaffe raises
@@ -61,10 +61,9 @@ def save(path: str | os.PathLike, predictions: np.ndarray) -> Path:
     return target
 
 
-def load_mean(path: str | os.PathLike, shape: Sequence[int]) -> np.ndarray:
-    """A mean for inputs of a shape [C, H, W]: an image of that shape, else one number a channel."""
-    mean = np.load(path, allow_pickle=False) if Path(path).suffix == ".npy" else read_mean(path)
-    return mean if mean.ndim == 1 or mean.shape == tuple(shape) else mean.mean(axis=(1, 2))
+def load_mean(path: str | os.PathLike) -> np.ndarray:
+    """The array of a mean file."""
+    return np.load(path, allow_pickle=False) if Path(path).suffix == ".npy" else read_mean(path)
 
 
 def load_images(source: Path, extension: str, color: bool) -> Sequence[np.ndarray]:

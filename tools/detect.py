@@ -40,14 +40,15 @@ def detect(
     """Scores of the windows in a CSV file with the columns filename, ymin, xmin, ymax, xmax.
 
     context_pad   pixels of the input, around each window, that show what surrounds it
-    The other options are those of ``classify``.
+    The other options are those of ``classify``; of a mean image the means of its channels count.
     """
     listed = read_windows(windows)
     try:
         net = Detector(os.fspath(model), os.fspath(weights), None, input_scale, raw_scale, channel_swap)
         name = net.inputs[0]
         if mean_file:
-            net.transformer.set_mean(name, load_mean(mean_file, net.blobs[name].data.shape[1:]))
+            mean = load_mean(mean_file)
+            net.transformer.set_mean(name, mean if mean.ndim == 1 else mean.mean(axis=(1, 2)))
         net.configure_crop(context_pad)
         found = net.detect_windows(listed.items())
     except (LookupError, OSError, TypeError, ValueError) as error:  # what pycaffe raises

@@ -29,7 +29,7 @@ def test_an_image(tmp_path):
 
 def test_flags(tmp_path):
     mean = np.array([104, 117, 123.0])
-    np.save(tmp_path / "mean.npy", np.broadcast_to(mean[:, None, None], (3, 256, 256)))
+    np.save(tmp_path / "mean.npy", mean)
     own = ["--center_only", "--images_dim=20,30", "--input_scale=0.5", "--raw_scale", "128", "--channel_swap=0,1,2"]
     argv = ["classify", *FLAGS, *own, "--gpu", f"--mean_file={tmp_path / 'mean.npy'}", IMAGE, str(tmp_path / "out.npy")]
     assert cli.main(argv) == 0
@@ -47,12 +47,13 @@ def test_a_folder_and_an_array(tmp_path):
     np.testing.assert_allclose(found, expected(array, False, (9, 9)), rtol=1e-6)
 
 
-def test_a_mean_image_of_the_inputs_size(tmp_path):
-    mean = np.random.default_rng(0).random((3, 9, 9)) * 100
+def test_mean_images_are_resized_as_pycaffe_does(tmp_path):
+    mean = np.random.default_rng(0).random((3, 20, 22)) * 100
     np.save(tmp_path / "mean.npy", mean)
-    np.testing.assert_array_equal(classify.load_mean(tmp_path / "mean.npy", (3, 9, 9)), mean)
-    np.testing.assert_allclose(classify.load_mean(tmp_path / "mean.npy", (3, 8, 8)), mean.mean(axis=(1, 2)))
-    assert classify.load_mean(FILES / "mean.binaryproto", (3, 8, 8)).shape == (3,)
+    for file, array in ((tmp_path / "mean.npy", mean), (FILES / "mean.binaryproto", None)):
+        array = classify.load_mean(file) if array is None else array
+        found = classify.classify(IMAGE, MODEL, WEIGHTS, mean_file=file)
+        np.testing.assert_allclose(found, expected(mean=array, raw_scale=255, channel_swap=(2, 1, 0)), rtol=1e-6)
 
 
 def test_a_net_for_grey_images(tmp_path):

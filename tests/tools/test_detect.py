@@ -24,8 +24,8 @@ def windows(tmp_path, monkeypatch):
     return "windows.csv"
 
 
-def expected():
-    net = Detector(MODEL, WEIGHTS, raw_scale=255, channel_swap=(2, 1, 0), context_pad=1)
+def expected(mean=None):
+    net = Detector(MODEL, WEIGHTS, mean, raw_scale=255, channel_swap=(2, 1, 0), context_pad=1)
     by_image = [(PHOTOS[0], [WINDOWS[0][1:], WINDOWS[2][1:]]), (PHOTOS[1], [WINDOWS[1][1:]])]
     return net.detect_windows(by_image)
 
@@ -39,6 +39,15 @@ def test_a_table(windows):
         assert row["filename"] == one["filename"]
         assert tuple(int(row[name]) for name in ("ymin", "xmin", "ymax", "xmax")) == one["window"]
         np.testing.assert_allclose([float(row[name]) for name in classes], one["prediction"], rtol=1e-6)
+
+
+def test_a_mean_image_counts_by_its_channels(windows):
+    mean = np.random.default_rng(0).random((3, 9, 9)) * 100
+    np.save("mean.npy", mean)
+    assert cli.main(["detect", *FLAGS, "--context_pad=1", "--mean_file=mean.npy", windows, "out.h5"]) == 0
+    with h5py.File("out.h5") as file:
+        predictions = [one["prediction"] for one in expected(mean.mean(axis=(1, 2)))]
+        np.testing.assert_allclose(file["prediction"][()], predictions, rtol=1e-6)
 
 
 def test_hdf5(windows):
