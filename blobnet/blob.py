@@ -82,7 +82,10 @@ class Blob:
         """Give the blob new extents. A buffer that is too small is replaced, and no longer shared."""
         if shape == self._shape:
             return
-        extents = tuple(int(extent) for extent in shape)
+        try:
+            extents = tuple(int(extent) for extent in shape)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"the extents of a blob must be whole numbers, one an argument; got {shape}") from error
         if extents != shape or min(extents, default=0) < 0:
             raise BlobnetError(f"the extents of a blob must be whole numbers of 0 or more; got {shape}")
         count = math.prod(extents)

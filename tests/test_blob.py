@@ -35,6 +35,12 @@ def test_extents_are_whole_numbers(shape):
     assert blob.shape == (3, 2)
 
 
+@pytest.mark.parametrize("shape", [(2, "a"), (2, None), ([2, 3],)])
+def test_extents_that_are_no_numbers_are_type_errors(shape):
+    with pytest.raises(TypeError, match="must be whole numbers, one an argument; got"):
+        Blob((2, 3)).reshape(*shape)
+
+
 def test_a_scalar_blob_has_one_element():
     blob = Blob()
     blob.data[...] = 3
