@@ -20,8 +20,8 @@ from blobnet.errors import BlobnetError
 from blobnet.zoo import datasets
 
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-_FILES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
-_RECORD = 1 + 3 * 32 * 32
+FILES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
+RECORD = 1 + 3 * 32 * 32
 # sha256 of all records, label and pixels, as they stand in the .bin files
 _CHECKSUMS = {
     "train": "a0181da372c0d63a5920fdbea2ec3f83ecbc552d378218e1cb473cf634941a3b",
@@ -32,10 +32,10 @@ _CHECKSUMS = {
 def prepare(path: Path) -> list[Path]:
     """Make the databases of both parts from a copy of CIFAR-10; returns their folders."""
     made = []
-    for part, records in {part: _records(path, part) for part in _FILES}.items():
+    for part, records in {part: _records(path, part) for part in FILES}.items():
         if hashlib.sha256(records).hexdigest() != _CHECKSUMS[part]:
             raise BlobnetError(f"does not hold CIFAR-10's {part} images: the checksum differs", file=str(path))
-        rows = np.frombuffer(records, np.uint8).reshape(-1, _RECORD)
+        rows = np.frombuffer(records, np.uint8).reshape(-1, RECORD)
         made.append(datasets.place(f"cifar10_{part}_lmdb"))
         if not made[-1].exists():
             datasets.build(made[-1], rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0])
@@ -47,7 +47,7 @@ def _records(path: Path, part: str) -> bytes:
         if path.suffix == ".npz":
             return _npz_records(path, part)
         if path.is_dir():
-            return b"".join((path / name).read_bytes() for name in _FILES[part])
+            return b"".join((path / name).read_bytes() for name in FILES[part])
         return _archived_records(path, part)
     except (OSError, EOFError, LookupError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0].rstrip(":")
@@ -64,7 +64,7 @@ def _npz_records(path: Path, part: str) -> bytes:
 def _archived_records(path: Path, part: str) -> bytes:
     with tarfile.open(path) as archive:
         contents = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
-        return b"".join(content.read() for name in _FILES[part] if (content := contents[name]))
+        return b"".join(content.read() for name in FILES[part] if (content := contents[name]))
 
 
 def _download(path: Path) -> Path:

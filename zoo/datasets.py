@@ -6,6 +6,8 @@ such file. Those of CIFAR-10 are brought by ``zoo.cifar10``.
 
 import gzip
 import logging
+import math
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,12 +17,13 @@ import numpy as np
 
 from blobnet import config
 from blobnet.errors import BlobnetError
-from blobnet.io.files import os_errors
+from blobnet.io.files import os_errors, read_bytes
 from blobnet.proto import blobnet_pb2 as pb
 
 log = logging.getLogger("blobnet")
 
 _FOLDER = Path(__file__).resolve().parent
+_GZIPPED = b"\x1f\x8b"
 
 Examples = tuple[np.ndarray, np.ndarray]
 
@@ -113,29 +116,32 @@ def build(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     with os_errors(path.parent, "make (BLOBNET_CACHE_DIR names another folder)"):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lmdb.write_database(path, _records(images, labels))
+        lmdb.write_database(path, records(images, labels))
     except BlobnetError:
         if not path.exists():  # else another process was faster
             raise
 
 
-def _records(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and Datum records, as Caffe's converters of MNIST and CIFAR-10 write them."""
+def records(images: np.ndarray, labels: np.ndarray, digits: int = 8) -> Iterator[tuple[bytes, bytes]]:
+    """Keys, numbers of so many digits, and Datum records of images [N, C, H, W], as Caffe's converters write them."""
     channels, height, width = images.shape[1:]
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         datum = pb.Datum(channels=channels, height=height, width=width, data=image.tobytes(), label=int(label))
-        yield b"%08d" % index, datum.SerializeToString()
+        yield b"%0*d" % (digits, index), datum.SerializeToString()
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of a gzipped idx file of unsigned bytes: 0, 0, 8, the number of axes, the extents, the bytes."""
-    with os_errors(path, "read"), gzip.open(path) as file:
+    """The array of an idx file of unsigned bytes, gzipped or not: 0, 0, 8, the number of axes, extents, bytes."""
+    content = read_bytes(path)
+    if content.startswith(_GZIPPED):
         try:
-            content = file.read()
-        except EOFError as error:
-            raise BlobnetError("is truncated", file=str(path)) from error
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise BlobnetError(f"is truncated or damaged: {error}", file=str(path)) from error
     if content[:3] != b"\0\0\x08":
         raise BlobnetError("is no idx file of unsigned bytes", file=str(path))
-    axes = content[3]
-    shape = np.frombuffer(content, ">u4", axes, offset=4).astype(int)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    start = 4 + 4 * int.from_bytes(content[3:4])
+    shape = np.frombuffer(content[4:start], ">u4").tolist() if len(content) >= start else []
+    if not shape or len(content) - start != math.prod(shape):
+        raise BlobnetError(f"is truncated or damaged: {len(content)} bytes for extents {shape}", file=str(path))
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

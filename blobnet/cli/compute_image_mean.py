@@ -8,7 +8,7 @@ from blobnet.cli import flags
 def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("database", metavar="INPUT_DB", help="the database folder")
     parser.add_argument("output", nargs="?", metavar="OUTPUT_FILE", help="the binaryproto to write")
-    parser.add_flag("backend", choices=["lmdb", "leveldb"], default="lmdb", help="kind of database (default: lmdb)")
+    flags.add_backend(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("database", metavar="DB_NAME", help="the database folder to make")
     parser.add_switch("gray", help="one channel of grey instead of three of colour")
     parser.add_switch("shuffle", help="take the images in a random order")
-    parser.add_flag("backend", choices=["lmdb", "leveldb"], default="lmdb", help="kind of database (default: lmdb)")
+    flags.add_backend(parser)
     parser.add_flag("resize_width", type=flags.extent, default=0, metavar="N", help="width to resize images to")
     parser.add_flag("resize_height", type=flags.extent, default=0, metavar="N", help="height to resize images to")
     parser.add_switch("check_size", help="images of different sizes are an error")

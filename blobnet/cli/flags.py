@@ -134,6 +134,10 @@ def add_modules(parser: Parser) -> None:
     )
 
 
+def add_backend(parser: Parser) -> None:
+    parser.add_flag("backend", choices=["lmdb", "leveldb"], default="lmdb", help="kind of database (default: lmdb)")
+
+
 def add_images(parser: Parser) -> None:
     """The net and how images become its input, as classify.py and detect.py of Caffe name it."""
     parser.add_flag("model_def", needed=True, metavar="FILE", help="the deploy prototxt")

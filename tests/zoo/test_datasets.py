@@ -68,7 +68,7 @@ def test_a_failed_build_leaves_nothing(cache, monkeypatch):
         raise BlobnetError("disk full")
         yield
 
-    monkeypatch.setattr(datasets, "_records", stop)
+    monkeypatch.setattr(datasets, "records", stop)
     with pytest.raises(BlobnetError, match="disk full"):
         datasets.find("mnist_test_lmdb")
     assert list((cache / "datasets").iterdir()) == []
@@ -78,11 +78,15 @@ def test_read_idx(tmp_path):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     header = bytes([0, 0, 8, 3]) + np.array(array.shape, ">u4").tobytes()
     path = tmp_path / "idx.gz"
-    path.write_bytes(gzip.compress(header + array.tobytes()))
-    assert np.array_equal(datasets.read_idx(path), array)
+    for content in (header + array.tobytes(), gzip.compress(header + array.tobytes())):
+        path.write_bytes(content)
+        assert np.array_equal(datasets.read_idx(path), array)
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: b"no gzip", lambda content: b""])
+NO_GZIP = [b"no gzip", b"", b"\0\0\x08", b"\0\0\x08\x01\0\0\0\2a", b"\0\0\x08\x01\0\0\0\2abc", b"\0\0\x08\0"]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:100], *(lambda _, bad=bad: bad for bad in NO_GZIP)])
 def test_a_damaged_idx_file_is_named(tmp_path, damage):
     path = tmp_path / "idx.gz"
     path.write_bytes(damage(gzip.compress(bytes(1000), mtime=0) * 20))
