@@ -13,24 +13,19 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    import numpy as np
-
     from blobnet.cli import events, log
     from blobnet.cli.compiling import announced
-    from blobnet.solvers.callbacks import Output
+    from blobnet.solvers import scoring
 
     with log.shown(), announced():
         net = flags.build_net(args, "TEST")
         net.freeze()
-        total_loss, totals = 0.0, {name: np.zeros(net.blobs[name].count) for name in net.outputs}
+        means = scoring.Means()
         for batch in range(args.iterations):
-            total_loss += net.forward_from_to(0, len(net.layers) - 1)
-            for name, total in totals.items():
-                values = net.blobs[name].data.ravel()
-                total += values
-                for value in values:
-                    print(f"Batch {batch}, {name} = {value:g}")
-    print(f"Loss: {total_loss / args.iterations:g}")
-    for name, total in totals.items():
-        for index, value in enumerate(total / args.iterations):
-            print(events.describe_output(Output(name, index, value, net.loss_weights.get(name, 0.0))))
+            means.add(net, net.forward_from_to(0, len(net.layers) - 1), weight=1)
+            for output in scoring.outputs(net, {name: net.blobs[name].data for name in net.outputs}):
+                print(f"Batch {batch}, {output.name} = {output.value:g}")
+    result = means.result(net, with_loss=True)
+    print(f"Loss: {result.loss:g}")
+    for output in result.outputs:
+        print(events.describe_output(output))
