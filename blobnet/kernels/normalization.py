@@ -14,6 +14,7 @@ import numpy as np
 
 from blobnet.kernels import rows, simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.rows import at
 
 # Loops over vectors need no liberties, and without them their variants, such as those in place, give the same bits.
 exact = functools.partial(jit, fastmath=False)
@@ -49,12 +50,12 @@ def moments(start, stop, x, kept, mean, variance):
         for c in range(start, stop):
             place, numbers, sums = (n * C + c) * P, (_pivot(x, c),), (c - start) * 2 * lanes
             for first in range(0, P, _PIECE):
-                count, piece = min(_PIECE, P - first), (flat, place + first)
+                count, piece = min(_PIECE, P - first), at(flat, place + first)
                 if kept is None:
-                    _sum_distances(count, numbers, (piece,), (), totals, sums)
+                    _sum_distances(count, numbers, (piece,), (), at(totals, sums))
                 else:
-                    copy = (kept.reshape(-1), place + first)
-                    _copy_and_sum_distances(count, numbers, (piece,), (copy,), totals, sums)
+                    copy = at(kept.reshape(-1), place + first)
+                    _copy_and_sum_distances(count, numbers, (piece,), (copy,), at(totals, sums))
     for c in range(start, stop):
         sums = (c - start) * 2 * lanes
         distance, square = rows.total(totals, sums, lanes), rows.total(totals, sums + lanes, lanes)
@@ -98,9 +99,9 @@ def apply_line(start, stop, x, line, y):
         for c in range(start, stop):
             place = (n * C + c) * P
             if line.clip:
-                _apply_clipped(P, _numbers(line, c, x), ((source, place),), ((target, place),), None, 0)
+                _apply_clipped(P, _numbers(line, c, x), (at(source, place),), (at(target, place),), None)
             else:
-                _apply(P, _numbers(line, c, x), ((source, place),), ((target, place),), None, 0)
+                _apply(P, _numbers(line, c, x), (at(source, place),), (at(target, place),), None)
 
 
 @exact
@@ -142,11 +143,11 @@ def gradient_sums(start, stop, x, dy, line, sum_g, sum_product):
             numbers, sums = _numbers(line, c, x), (c - start) * 2 * lanes
             for first in range(0, P, _PIECE):
                 place, count = (n * C + c) * P + first, min(_PIECE, P - first)
-                pieces = ((flat, place), (dy_flat, place))
+                pieces = (at(flat, place), at(dy_flat, place))
                 if line.clip:
-                    _sum_clipped_gradients(count, numbers, pieces, (), totals, sums)
+                    _sum_clipped_gradients(count, numbers, pieces, (), at(totals, sums))
                 else:
-                    _sum_gradients(count, numbers, pieces, (), totals, sums)
+                    _sum_gradients(count, numbers, pieces, (), at(totals, sums))
     for c in range(start, stop):
         sums = (c - start) * 2 * lanes
         beyond = np.float64(x.dtype.type(line.mean[c])) - line.mean[c]
@@ -176,11 +177,11 @@ def line_gradient(start, stop, x, dy, line, sum_g, sum_product, dx):
         for c in range(start, stop):
             numbers = _numbers(line, c, x) + _slopes(line, c, x, sum_g, sum_product)
             place = (n * C + c) * P
-            pieces, targets = ((flat, place), (dy_flat, place)), ((target, place),)
+            pieces, targets = (at(flat, place), at(dy_flat, place)), (at(target, place),)
             if line.clip:
-                _follow_clipped(P, numbers, pieces, targets, None, 0)
+                _follow_clipped(P, numbers, pieces, targets, None)
             else:
-                _follow(P, numbers, pieces, targets, None, 0)
+                _follow(P, numbers, pieces, targets, None)
 
 
 @exact
@@ -214,11 +215,11 @@ def fixed_line_gradient(start, stop, x, dy, line, rate, dx):
     for n in range(N):
         for c in range(start, stop):
             numbers, place = _numbers(line, c, x) + (rate[c],), (n * C + c) * P
-            pieces, targets = ((flat, place), (dy_flat, place)), ((target, place),)
+            pieces, targets = (at(flat, place), at(dy_flat, place)), (at(target, place),)
             if line.clip:
-                _follow_fixed_clipped(P, numbers, pieces, targets, None, 0)
+                _follow_fixed_clipped(P, numbers, pieces, targets, None)
             else:
-                _follow_fixed(P, numbers, pieces, targets, None, 0)
+                _follow_fixed(P, numbers, pieces, targets, None)
 
 
 def _fixed_gradient(emitter, numbers, x, g):

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from blobnet.kernels import simd, windows
 from blobnet.kernels._jit import jit
 from blobnet.kernels.random import bits
+from blobnet.kernels.rows import at, loop, total
 
 
 class Window(NamedTuple):
@@ -17,6 +19,10 @@ class Window(NamedTuple):
     sw: int
     ph: int
     pw: int
+
+    def covers(self, plane: tuple[int, ...]) -> bool:
+        """Whether this is one window, the whole plane [H, W] and nothing else."""
+        return (self.kh, self.kw, self.ph, self.pw) == (*plane, 0, 0)
 
 
 @jit
@@ -35,60 +41,74 @@ def _divisor(i, kernel, stride, pad, extent):
 
 @jit
 def max_forward(start, stop, x, window, y, mask):
-    """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie.
-
-    The rows under a window are folded into one, with borders that lose against every cell, then its columns.
-    """
+    """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie."""
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
-    width = max(window.pw + W, (PW - 1) * window.sw + window.kw)
-    value = np.full(width, -np.inf, x.dtype)
-    index = np.full(width, H * W, np.int32)
-    inner_value, inner_index = value[window.pw : window.pw + W], index[window.pw : window.pw + W]
+    y_flat, mask_flat, end, left = y.reshape(-1), mask.reshape(-1), stop * PH * PW, -window.pw
+    size = (window.kh, window.kw, window.sw)
+    frame = _frame(x, window, PH, PW, x.dtype.type(-np.inf))
+    usable = _last_usable_plane(x, window, PH, PW, frame)
     for plane in range(start, stop):
+        image, pitch = at(x.reshape(-1), plane * H * W), W
+        if plane > usable:
+            _fill(frame, x[plane], window)
+            image, pitch = at(frame.reshape(-1), window.ph * frame.shape[1] + window.pw), frame.shape[1]
         for i in range(PH):
-            first, last = _span(i, window.kh, window.sh, window.ph, H)
-            if last - first == 2:
-                _fold_rows(x[plane], first, 2, inner_value, inner_index)
-            elif last - first == 3:
-                _fold_rows(x[plane], first, 3, inner_value, inner_index)
+            top, k = i * window.sh - window.ph, (plane * PH + i) * PW
+            row = at(image, top * pitch)
+            if size == (2, 2, 2):
+                _largest_2_2(row, pitch, size, PW, top, left, W, y_flat, k, mask_flat, end)
+            elif size == (3, 3, 2):
+                _largest_3_2(row, pitch, size, PW, top, left, W, y_flat, k, mask_flat, end)
+            elif size == (3, 3, 1):
+                _largest_3_1(row, pitch, size, PW, top, left, W, y_flat, k, mask_flat, end)
             else:
-                _fold_rows(x[plane], first, last - first, inner_value, inner_index)
-            if window.kw == 2 and window.sw == 2:
-                _fold_columns(value, index, 2, 2, y[plane, i], mask[plane, i])
-            elif window.kw == 3 and window.sw == 2:
-                _fold_columns(value, index, 3, 2, y[plane, i], mask[plane, i])
-            elif window.kw == 3 and window.sw == 1:
-                _fold_columns(value, index, 3, 1, y[plane, i], mask[plane, i])
-            else:
-                _fold_columns(value, index, window.kw, window.sw, y[plane, i], mask[plane, i])
+                first, last = _span(i, window.kh, window.sh, window.ph, H)
+                row, within = at(image, first * W), (last - first, window.kw, window.sw)
+                _largest(row, W, within, PW, first, left, W, y_flat, k, mask_flat, end)
 
 
-@jit(inline="always")  # so that LLVM sees numbers for rows, kernel and stride, and makes vector code
-def _fold_rows(x, first, rows, value, index):
-    W = x.shape[1]
-    for w in range(W):
-        best, position = x[first, w], np.int32(0)
-        for h in range(1, rows):
-            other = x[first + h, w]
-            larger = (other > best) | (other != other)
-            best = other if larger else best
-            position = np.int32(h * W) if larger else position
-        value[w] = best
-        index[w] = position + np.int32(first * W + w)
+_SIZES = windows.Size(2, 2, 2), windows.Size(3, 3, 2), windows.Size(3, 3, 1)
+_largest_2_2, _largest_3_2, _largest_3_1 = map(windows.largest, _SIZES)
+_largest = windows.largest()
 
 
-@jit(inline="always")
-def _fold_columns(value, index, kernel, stride, y, mask):
-    for j in range(y.size):
-        best, position = value[j * stride], index[j * stride]
-        for tap in range(1, kernel):
-            other, place = value[j * stride + tap], index[j * stride + tap]
-            larger = (other > best) | (other != other) | ((other == best) & (place < position))
-            best = other if larger else best
-            position = place if larger else position
-        y[j] = best
-        mask[j] = position
+@jit
+def _is_common(window):
+    """Whether there are loops made for this size of window."""
+    size = (window.kh, window.kw, window.sw)
+    return size == (2, 2, 2) or size == (3, 3, 2) or size == (3, 3, 1)
+
+
+@jit
+def _frame(x, window, PH, PW, outside):
+    """Memory for a plane with all that windows reach around it, and what lanes beyond the last window of a row read."""
+    H, W = x.shape[1:]
+    if not _is_common(window):
+        return np.empty((0, 0), x.dtype)
+    lanes = simd.VECTOR_BYTES // x.itemsize
+    last = (-(-PW // lanes) * lanes - 1) * window.sw + window.kw - 1
+    return np.full((max(window.ph + H, (PH - 1) * window.sh + window.kh), max(window.pw + W, last + lanes)), outside)
+
+
+@jit
+def _last_usable_plane(x, window, PH, PW, frame):
+    """The last plane that needs no frame: it has neither padding nor windows beyond its sides, and enough after it."""
+    planes, H, W = x.shape
+    if not _is_common(window):
+        return planes - 1
+    inside = (PH - 1) * window.sh + window.kh <= H and (PW - 1) * window.sw + window.kw <= W
+    if window.ph or window.pw or not inside:
+        return -1
+    return (x.size - (H - 1) * W - frame.shape[1]) // (H * W)
+
+
+@jit
+def _fill(frame, plane, window):
+    for h in range(plane.shape[0]):
+        row, source = frame[window.ph + h, window.pw :], plane[h]
+        for w in range(source.size):
+            row[w] = source[w]
 
 
 @jit
@@ -101,42 +121,61 @@ def scatter(start, stop, dy, mask, dx):
 
 
 @jit
-def average_forward(start, stop, x, window, y):
-    """y: the sum over each window, divided by its cells in the image and the padding (not those beyond).
+def plane_means(start, stop, x, y):
+    """y: the mean of each plane. Planes are flat: x (planes, P), y (planes,)."""
+    lanes = simd.VECTOR_BYTES // x.itemsize
+    flat, totals = x.reshape(-1), np.empty(lanes)
+    for plane in range(start, stop):
+        totals[:] = 0
+        _sum_plane(x.shape[1], (), (at(flat, plane * x.shape[1]),), (), at(totals, 0))
+        y[plane] = total(totals, 0, lanes) / x.shape[1]
 
-    The rows under a window are added into one, with borders of 0, then its columns.
-    """
+
+@jit
+def plane_means_backward(start, stop, dy, dx):
+    """dx: an equal share of dy for each cell."""
+    flat = dx.reshape(-1)
+    for plane in range(start, stop):
+        share = (dy[plane] / dx.dtype.type(dx.shape[1]),)
+        _fill_plane(dx.shape[1], share, (), (at(flat, plane * dx.shape[1]),), None)
+
+
+_sum_plane = loop(lambda emitter, numbers, x: ([], [x]), 1)
+_fill_plane = loop(lambda emitter, numbers: (numbers, []))
+
+
+@jit
+def average_forward(start, stop, x, window, y):
+    """y: the sum over each window, divided by its cells in the image and the padding (not those beyond)."""
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
-    sums = np.zeros(max(window.pw + W, (PW - 1) * window.sw + window.kw), x.dtype)
-    inner = sums[window.pw : window.pw + W]
+    y_flat, end, left = y.reshape(-1), stop * PH * PW, -window.pw
+    size = (window.kh, window.kw, window.sw)
     columns = _column_divisors(window, W, np.empty(PW, x.dtype))
+    frame = _frame(x, window, PH, PW, x.dtype.type(0))
+    usable = _last_usable_plane(x, window, PH, PW, frame)
     for plane in range(start, stop):
+        image, pitch = at(x.reshape(-1), plane * H * W), W
+        if plane > usable:
+            _fill(frame, x[plane], window)
+            image, pitch = at(frame.reshape(-1), window.ph * frame.shape[1] + window.pw), frame.shape[1]
         for i in range(PH):
-            first, last = _span(i, window.kh, window.sh, window.ph, H)
-            for w in range(W):
-                inner[w] = x[plane, first, w]
-            for h in range(first + 1, last):
-                for w in range(W):
-                    inner[w] += x[plane, h, w]
-            rows = x.dtype.type(_divisor(i, window.kh, window.sh, window.ph, H))
-            if window.kw == 2 and window.sw == 2:
-                _average_columns(sums, 2, 2, rows, columns, y[plane, i])
-            elif window.kw == 3 and window.sw == 2:
-                _average_columns(sums, 3, 2, rows, columns, y[plane, i])
-            elif window.kw == 3 and window.sw == 1:
-                _average_columns(sums, 3, 1, rows, columns, y[plane, i])
+            rows, k = x.dtype.type(_divisor(i, window.kh, window.sh, window.ph, H)), (plane * PH + i) * PW
+            row = at(image, (i * window.sh - window.ph) * pitch)
+            if size == (2, 2, 2):
+                _mean_2_2(row, pitch, size, PW, left, W, rows, columns, y_flat, k, end)
+            elif size == (3, 3, 2):
+                _mean_3_2(row, pitch, size, PW, left, W, rows, columns, y_flat, k, end)
+            elif size == (3, 3, 1):
+                _mean_3_1(row, pitch, size, PW, left, W, rows, columns, y_flat, k, end)
             else:
-                _average_columns(sums, window.kw, window.sw, rows, columns, y[plane, i])
+                first, last = _span(i, window.kh, window.sh, window.ph, H)
+                row, within = at(image, first * W), (last - first, window.kw, window.sw)
+                _mean(row, W, within, PW, left, W, rows, columns, y_flat, k, end)
 
 
-@jit(inline="always")
-def _average_columns(sums, kernel, stride, rows, columns, y):
-    for j in range(y.size):
-        total = sums[j * stride]
-        for tap in range(1, kernel):
-            total += sums[j * stride + tap]
-        y[j] = total / (rows * columns[j])
+_mean_2_2, _mean_3_2, _mean_3_1 = map(windows.mean, _SIZES)
+_mean = windows.mean()
 
 
 @jit
@@ -145,31 +184,28 @@ def average_backward(start, stop, dy, window, dx):
     H, W = dx.shape[1:]
     PH, PW = dy.shape[1:]
     spread = np.empty(max(window.pw + W, (PW - 1) * window.sw + window.kw), dx.dtype)
-    inner = spread[window.pw : window.pw + W]
+    flat = dx.reshape(-1)
     columns = _column_divisors(window, W, np.empty(PW, dx.dtype))
-    share = np.empty(PW, dx.dtype)
     for plane in range(start, stop):
         dx[plane] = 0
         for i in range(PH):
             rows = dx.dtype.type(_divisor(i, window.kh, window.sh, window.ph, H))
-            for j in range(PW):
-                share[j] = dy[plane, i, j] / (rows * columns[j])
             spread[:] = 0
-            if window.sw == 1:
-                _spread_columns(share, window.kw, 1, spread)
-            else:
-                _spread_columns(share, window.kw, window.sw, spread)
+            for j in range(PW):
+                share = dy[plane, i, j] / (rows * columns[j])
+                for tap in range(window.kw):
+                    spread[j * window.sw + tap] += share
             first, last = _span(i, window.kh, window.sh, window.ph, H)
             for h in range(first, last):
-                for w in range(W):
-                    dx[plane, h, w] += inner[w]
+                place = at(flat, (plane * H + h) * W)
+                _add_row(W, (), (place, at(spread, window.pw)), (place,), None)
 
 
-@jit(inline="always")
-def _spread_columns(share, kernel, stride, spread):
-    for tap in range(kernel):
-        for j in range(share.size):
-            spread[j * stride + tap] += share[j]
+def _sum(emitter, numbers, x, z):
+    return [emitter.builder.fadd(x, z)], []
+
+
+_add_row = loop(_sum)
 
 
 @jit

@@ -17,6 +17,20 @@ from blobnet.kernels._jit import jit
 VECTORS = 4
 
 
+@intrinsic
+def at(typing, base, position):
+    """Where an element of an array, or one so far from another, lies in memory.
+
+    Loops take this instead of the array, whose references would be counted each time.
+    """
+
+    def emit(context, builder, signature, arguments):
+        _, memory = simd.opened(context, builder, signature, arguments, 0)
+        return builder.gep(memory, [arguments[1]])
+
+    return types.CPointer(base.dtype)(base, types.intp), emit
+
+
 def loop(formula: Callable, sums: int = 0):
     """The intrinsic that computes a formula along a row.
 
@@ -25,10 +39,10 @@ def loop(formula: Callable, sums: int = 0):
     """
 
     @intrinsic
-    def compute_row(typing, count, numbers, inputs, outputs, totals, place):
-        """For ``count`` elements; inputs and outputs are pairs (array, position), and may be the same memory.
+    def compute_row(typing, count, numbers, inputs, outputs, totals):
+        """For ``count`` elements from those on that the inputs and outputs are ``at``, which may be the same.
 
-        totals[place + s lanes + lane], float64, grows by the terms of sum s that came in this lane; None: no sums.
+        The float64 at ``totals`` + s lanes + lane grows by the terms of sum s that came in this lane; None: no sums.
         """
 
         def emit(context, builder, signature, arguments):
@@ -48,7 +62,7 @@ def loop(formula: Callable, sums: int = 0):
                 row.add_to_total(number, [accumulator[number] for accumulator in accumulators])
             return context.get_dummy_value()
 
-        return types.void(count, numbers, inputs, outputs, totals, place), emit
+        return types.void(count, numbers, inputs, outputs, totals), emit
 
     return compute_row
 
@@ -66,25 +80,17 @@ class _Row:
     """The parts of the loop over a row."""
 
     def __init__(self, context, builder, signature, arguments, formula: Callable):
-        _, numbers, inputs, outputs, totals, self._place = arguments
-        _, number_types, input_types, output_types, totals_type, _ = signature.args
+        _, numbers, inputs, outputs, self._totals = arguments
+        _, number_types, input_types, output_types, _ = signature.args
         self._builder, self._formula = builder, formula
-        self.emitter = simd.Emitter(builder, context, input_types[0][0].dtype)
+        self._inputs = [builder.extract_value(inputs, i) for i in range(len(input_types))]
+        self._outputs = [builder.extract_value(outputs, i) for i in range(len(output_types))]
+        dtype = (*input_types, *output_types)[0].dtype
+        self.emitter = simd.Emitter(builder, context, dtype)
         self._numbers = [
-            self.emitter.splat(context.cast(builder, builder.extract_value(numbers, i), kind, input_types[0][0].dtype))
+            self.emitter.splat(context.cast(builder, builder.extract_value(numbers, i), kind, dtype))
             for i, kind in enumerate(number_types)
         ]
-        self._inputs, self._outputs = (
-            [self._open(context, builder.extract_value(pairs, i), kind) for i, kind in enumerate(kinds)]
-            for pairs, kinds in ((inputs, input_types), (outputs, output_types))
-        )
-        if totals_type is not types.none:
-            self._totals = context.make_array(totals_type)(context, builder, totals).data
-
-    def _open(self, context, pair: ir.Value, kind: types.Tuple) -> tuple[ir.Value, ir.Value]:
-        """Memory and position."""
-        array, position = (self._builder.extract_value(pair, i) for i in range(2))
-        return context.make_array(kind[0])(context, self._builder, array).data, position
 
     def new_sum(self) -> ir.Value:
         return cgutils.alloca_once_value(self._builder, self.emitter.zero())
@@ -92,18 +98,16 @@ class _Row:
     def compute(self, first: ir.Value, accumulators: Sequence[ir.Value], count: ir.Value | None = None) -> None:
         """The vector that begins at ``first``, or its first lanes."""
         builder, emitter = self._builder, self.emitter
-        places = [(memory, builder.add(position, first)) for memory, position in self._inputs]
         if count is None:
-            inputs = [emitter.load(*place) for place in places]
+            inputs = [emitter.load(memory, first) for memory in self._inputs]
         else:
-            inputs = [emitter.load_first(*place, count) for place in places]
+            inputs = [emitter.load_first(memory, first, count) for memory in self._inputs]
         outputs, terms = self._formula(emitter, self._numbers, *inputs)
-        for (memory, position), vector in zip(self._outputs, outputs, strict=True):
-            place = builder.add(position, first)
+        for memory, vector in zip(self._outputs, outputs, strict=True):
             if count is None:
-                emitter.store(vector, memory, place)
+                emitter.store(vector, memory, first)
             else:
-                emitter.store_first(vector, memory, place, count)
+                emitter.store_first(vector, memory, first, count)
         for accumulator, term in zip(accumulators, terms, strict=True):
             if count is not None:
                 term = builder.select(emitter.first(count), term, emitter.zero())
@@ -117,6 +121,6 @@ class _Row:
         wide = ir.VectorType(ir.DoubleType(), emitter.lanes)
         if total.type != wide:
             total = builder.fpext(total, wide)
-        place = builder.add(self._place, ir.Constant(self._place.type, number * emitter.lanes))
-        pointer = builder.bitcast(builder.gep(self._totals, [place]), wide.as_pointer())
+        place = builder.gep(self._totals, [ir.Constant(ir.IntType(64), number * emitter.lanes)])
+        pointer = builder.bitcast(place, wide.as_pointer())
         builder.store(builder.fadd(builder.load(pointer, align=8), total), pointer, align=8)

@@ -45,7 +45,7 @@ class Emitter:
         return self.builder.load(self._at(base, position), align=self.itemsize)
 
     def store(self, vector: ir.Value, base: ir.Value, position) -> None:
-        self.builder.store(vector, self._at(base, position), align=self.itemsize)
+        self.builder.store(vector, self._at(base, position, vector.type), align=4)
 
     def load_first(self, base: ir.Value, position, count: ir.Value) -> ir.Value:
         """The first ``count`` lanes; the others are 0 and their memory is not touched."""
@@ -69,24 +69,21 @@ class Emitter:
 
     def store_first(self, vector: ir.Value, base: ir.Value, position, count: ir.Value) -> None:
         """The first ``count`` lanes; the memory of the others is not touched."""
-        pointer = self._at(base, position)
-        arguments = [vector, pointer, _int32(self.itemsize), self.first(count)]
-        self._call(f"llvm.masked.store.{self._suffix}.p0", ir.VoidType(), arguments)
+        kind = self._suffix if vector.type == self.vector else f"v{self.lanes}i32"
+        arguments = [vector, self._at(base, position, vector.type), _int32(4), self.first(count)]
+        self._call(f"llvm.masked.store.{kind}.p0", ir.VoidType(), arguments)
 
     def first(self, count: ir.Value) -> ir.Value:
         """A mask of the first ``count`` lanes."""
-        numbers = ir.VectorType(ir.IntType(32), self.lanes)
-        undefined = ir.Constant(numbers, ir.Undefined)
-        limit = self.builder.insert_element(undefined, self.builder.trunc(count, ir.IntType(32)), _int32(0))
-        limits = self.builder.shuffle_vector(limit, undefined, _pattern([0] * self.lanes))
-        return self.builder.icmp_signed("<", ir.Constant(numbers, list(range(self.lanes))), limits)
+        limits = self.splat(self.builder.trunc(count, ir.IntType(32)))
+        return self.builder.icmp_signed("<", _pattern(list(range(self.lanes))), limits)
 
     def zero(self) -> ir.Value:
         return ir.Constant(self.vector, [0.0] * self.lanes)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
         """A vector with the scalar in every lane."""
-        undefined = ir.Constant(self.vector, ir.Undefined)
+        undefined = ir.Constant(ir.VectorType(scalar.type, self.lanes), ir.Undefined)
         one = self.builder.insert_element(undefined, scalar, _int32(0))
         return self.builder.shuffle_vector(one, undefined, _pattern([0] * self.lanes))
 
@@ -130,8 +127,8 @@ class Emitter:
             ]
         return rows
 
-    def _at(self, base: ir.Value, position) -> ir.Value:
-        return self.builder.bitcast(self.address(base, position), self.vector.as_pointer())
+    def _at(self, base: ir.Value, position, kind: ir.Type | None = None) -> ir.Value:
+        return self.builder.bitcast(self.address(base, position), (kind or self.vector).as_pointer())
 
     def _call(self, name: str, result: ir.Type, arguments: list[ir.Value]) -> ir.Value:
         module = self.builder.module
@@ -147,7 +144,7 @@ def copy_first(typing, target, i, source, j, count):
     """target[i : i + lanes] = the first ``count`` elements from source[j] on, then zeros."""
 
     def emit(context, builder, signature, arguments):
-        emitter, target, source = _open(context, builder, signature, arguments, 0, 2)
+        emitter, target, source = opened(context, builder, signature, arguments, 0, 2)
         emitter.store(emitter.load_first(source, arguments[3], arguments[4]), target, arguments[1])
         return context.get_dummy_value()
 
@@ -165,7 +162,7 @@ def transposing_copy(most: int):
         """
 
         def emit(context, builder, signature, arguments):
-            emitter, target, source, starts = _open(context, builder, signature, arguments, 0, 3, 5)
+            emitter, target, source, starts = opened(context, builder, signature, arguments, 0, 3, 5)
             _, i, step, _, j, _, count = arguments
             numbers = range(min(most, emitter.lanes))
             places = [builder.add(j, builder.load(builder.gep(starts, [_index(r)]))) for r in numbers]
@@ -195,10 +192,10 @@ def tile_product(vectors: int):
         tables = isinstance(a_row, types.Array)
 
         def emit(context, builder, signature, arguments):
-            emitter, a, b, c = _open(context, builder, signature, arguments, 0, 4, 8)
+            emitter, a, b, c = opened(context, builder, signature, arguments, 0, 4, 8)
             _, i, a_row, a_step, _, j, b_step, depth, _, k, c_row, accumulate = arguments
             if tables:
-                _, a_row, a_step = _open(context, builder, signature, arguments, 2, 3)
+                _, a_row, a_step = opened(context, builder, signature, arguments, 2, 3)
 
             def offset(distance, count):
                 if tables:
@@ -245,7 +242,7 @@ def tile_transform(matrix: list[list[float]]):
         """Reads vectors at x[i + r x_row + c x_column], writes them at y[j + r y_row + c y_column]."""
 
         def emit(context, builder, signature, arguments):
-            emitter, x, y = _open(context, builder, signature, arguments, 0, 4)
+            emitter, x, y = opened(context, builder, signature, arguments, 0, 4)
             _, i, x_row, x_column, _, j, y_row, y_column = arguments
 
             def place(origin, row, column, r, c):
@@ -275,7 +272,7 @@ def weighted_sums(pixels: int):
         """Vector y[k + p y_step] = sum over t from first to last of w[t lanes] x[j + offsets[t] + p x_step]."""
 
         def emit(context, builder, signature, arguments):
-            emitter, w, x, offsets, y = _open(context, builder, signature, arguments, 0, 1, 3, 7)
+            emitter, w, x, offsets, y = opened(context, builder, signature, arguments, 0, 1, 3, 7)
             _, _, j, _, first, last, x_step, _, k, y_step = arguments
             sums = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in range(pixels)]
             for total in sums:
@@ -304,7 +301,7 @@ def products_with_shifts(shifts: int):
         """Vector sums[t lanes] += sum over q < count of x[i + q lanes] y[j + offsets[t] + q y_step], from t = first."""
 
         def emit(context, builder, signature, arguments):
-            emitter, x, y, offsets, sums = _open(context, builder, signature, arguments, 0, 2, 4, 8)
+            emitter, x, y, offsets, sums = opened(context, builder, signature, arguments, 0, 2, 4, 8)
             _, i, _, j, _, first, y_step, count, _ = arguments
             numbers = [builder.add(first, _index(t)) for t in range(shifts)]
             starts = [builder.add(j, builder.load(builder.gep(offsets, [number]))) for number in numbers]
@@ -328,10 +325,16 @@ def products_with_shifts(shifts: int):
     return multiply_shifted
 
 
-def _open(context, builder, signature, arguments, *arrays):
-    """An emitter for the element type of the first array, and the memory of each array argument."""
-    memory = [context.make_array(signature.args[number])(context, builder, arguments[number]).data for number in arrays]
-    return Emitter(builder, context, signature.args[arrays[0]].dtype), *memory
+def opened(context, builder, signature, arguments, *arrays):
+    """An emitter for the element type of the first array, and the memory of each array argument, or pointer."""
+    kinds = [signature.args[number] for number in arrays]
+    memory = [
+        context.make_array(kind)(context, builder, arguments[number]).data
+        if isinstance(kind, types.Array)
+        else arguments[number]
+        for kind, number in zip(kinds, arrays, strict=True)
+    ]
+    return Emitter(builder, context, kinds[0].dtype), *memory
 
 
 def _index(value) -> ir.Value:

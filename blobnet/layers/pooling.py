@@ -151,6 +151,8 @@ class Pooling(Layer):
         x, y = _planes(bottom[0].data), _planes(top[0].data)
         if self.method == MAX:
             _for_planes(kernels.max_forward, x, self.window, y, self.mask)
+        elif self.method == AVE and self.window.covers(x.shape[1:]):
+            _for_planes(kernels.plane_means, _rows(x), y.reshape(-1))
         elif self.method == AVE:
             _for_planes(kernels.average_forward, x, self.window, y)
         elif self.phase == pb.TRAIN:
@@ -166,6 +168,8 @@ class Pooling(Layer):
         dy, dx = _planes(top[0].diff), _planes(bottom[0].diff)
         if self.mask is not None:
             _for_planes(kernels.scatter, _rows(dy), _rows(self.mask), _rows(dx))
+        elif self.method == AVE and self.window.covers(dx.shape[1:]):
+            elements.run_rows(kernels.plane_means_backward, len(dx), dx[0].size, dy.reshape(-1), _rows(dx))
         elif self.method == AVE:
             _for_planes(kernels.average_backward, dy, self.window, dx)
         else:

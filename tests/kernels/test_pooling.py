@@ -8,7 +8,15 @@ from blobnet.kernels.pooling import Window
 from tests.naive.pooling import Pool
 
 RANDOM = np.random.default_rng(30)
-WINDOWS = [Window(2, 2, 2, 2, 0, 0), Window(3, 3, 2, 2, 0, 0), Window(3, 3, 1, 1, 1, 1), Window(2, 5, 3, 2, 1, 4)]
+SIZES = [
+    (2, 2, 2, 2, 0, 0),
+    (3, 3, 2, 2, 0, 0),
+    (3, 3, 2, 2, 1, 1),
+    (3, 3, 1, 1, 1, 1),
+    (2, 5, 3, 2, 1, 4),
+    (3, 3, 4, 1, 2, 2),
+]
+WINDOWS = [Window(*size) for size in MADE_FOR + OTHERS]
 
 
 def case(window, width, planes=3):

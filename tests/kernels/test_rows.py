@@ -5,6 +5,7 @@ import pytest
 
 from blobnet.kernels import rows, simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.rows import at
 
 RANDOM = np.random.default_rng(5)
 DTYPES = pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float64)], ids=str)
@@ -27,12 +28,12 @@ weigh_row, clip_row = rows.loop(weigh, 2), rows.loop(clip)
 
 @jit(cache=False)
 def weigh_all(x, z, first, count, a, b, y, copy, totals):
-    weigh_row(count, (a, b), ((x, first), (z, first)), ((y, first), (copy, first)), totals, 1)
+    weigh_row(count, (a, b), (at(x, first), at(z, first)), (at(y, first), at(copy, first)), at(totals, 1))
 
 
 @jit(cache=False)
 def clip_all(x):
-    clip_row(x.size, (), ((x, 0),), ((x, 0),), None, 0)
+    clip_row(x.size, (), (at(x, 0),), (at(x, 0),), None)
 
 
 @DTYPES
