@@ -16,7 +16,7 @@ SIZES = [
     (2, 5, 3, 2, 1, 4),
     (3, 3, 4, 1, 2, 2),
 ]
-WINDOWS = [Window(*size) for size in MADE_FOR + OTHERS]
+WINDOWS = [Window(*size) for size in SIZES]
 
 
 def case(window, width, planes=3):
