@@ -46,13 +46,14 @@ class PythonLayer:
     forward(bottom, top)                   write the data of the tops
     backward(top, propagate_down, bottom)  write the diffs of the bottoms wanted, add to those of ``self.blobs``
 
-    param_str  the text of ``python_param.param_str``
+    param_str  the text of ``python_param.param_str``; also as ``param_str_``, its name in pycaffe until 2015
     phase      blobnet.TRAIN or blobnet.TEST
     blobs      the learnable blobs
     """
 
     type = "Python"
     param_str: str
+    param_str_: str
     phase: int
     blobs: LearnableBlobs
 
@@ -104,7 +105,7 @@ class Python(Layer):
             raise self._user_error("__init__", error) from error
         self.blobs = LearnableBlobs(self)
         self.user.blobs = self.blobs
-        self.user.param_str = self.param.python_param.param_str
+        self.user.param_str = self.user.param_str_ = self.param.python_param.param_str
         self.user.phase = self.phase
         self._call("setup", bottom, top)
 

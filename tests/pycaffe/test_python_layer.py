@@ -29,6 +29,7 @@ class Constant(caffe.Layer):
 
     def setup(self, bottom, top):
         self.blobs.add_blob(1)
+        assert self.param_str_ == self.param_str
         self.blobs[0].data[0] = float(self.param_str)
 
     def reshape(self, bottom, top):
