@@ -1,11 +1,11 @@
 """Recurrent layers: LSTM and RNN by truncated back-propagation through time, and LSTMUnit, one step alone.
 
 Time steps are the first axis and independent streams the second, so that one matrix product projects the
-inputs of all steps; only the product with the previous hidden state is made step by step.
+inputs of all steps; only the product with the previous hidden state is made step by step (``kernels.recurrent``).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,9 @@ from blobnet.layers.registry import register
 
 log = logging.getLogger("blobnet")
 
+# What is worth a thread's while: elements of cells, and multiplications in all steps of its streams.
 ELEMENTS_PER_THREAD = 4096
+PRODUCTS_OF_A_THREAD = 1 << 19
 
 
 class Recurrent(Layer):
@@ -73,38 +75,33 @@ class Recurrent(Layer):
             blob.reshape(streams, self.units)
         rows = self.projections * self.units
         self.gates = np.empty((steps, streams, rows), self.dtype)
-        self.gates_diff = np.empty_like(self.gates)
-        self.kept = np.empty((steps, streams, self.units), self.dtype)  # cont_t * h_{t-1}
+        slack = steps * streams + kernels.STREAMS
+        self.gates_diff = np.empty((slack, rows), self.dtype)
+        self.kept = np.empty((slack, self.units), self.dtype)  # cont_t * h_{t-1}
         self.states = [np.empty((steps + 1, streams, self.units), self.dtype) for _ in self.state_names]
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        cont = bottom[1].data
         self._load_states(bottom)
-        self._project_inputs(bottom)
-        hidden = self.states[0]
-        for step, gates in enumerate(self.gates):
-            np.multiply(hidden[step], cont[step, :, None], out=self.kept[step])
-            gemm.gemm(self.kept[step], self.recurrent_weight.data, gates, transpose_b=True, beta=1.0)
-            self.step_forward(step, cont[step])
-        self.output_forward(hidden[1:], top[0].data)
+        offset = self._project_inputs(bottom)
+        weights = kernels.pack(self.recurrent_weight.data)
+        self.run_steps(bottom[1].data, offset, weights, self.states[0], self.kept.reshape(-1), self.gates)
+        hidden = self.states[0][1:]
+        self.output_forward(hidden, top[0].data)
         self._keep_states(top)
         if self.param.recurrent_param.debug_info:
-            self._log_steps("Forward", hidden[1:])
+            self._log_steps("Forward", hidden)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.require(not propagate_down[1], f"no gradient flows into sequence markers, {describe(bottom[1])}")
-        cont = bottom[1].data
+        weights = kernels.pack(self.recurrent_weight.data, transposed=True)
         from_output = self.output_backward(top[0])
-        from_later = np.zeros_like(self.kept[0])
-        self.start_backward()
-        for step in reversed(range(len(self.gates))):
-            self.step_backward(step, cont[step], from_output[step] + from_later)
-            gemm.gemm(self.gates_diff[step], self.recurrent_weight.data, from_later)
-            from_later *= cont[step, :, None]
-        self._accumulate_params(bottom)
-        self._write_bottom_diffs(propagate_down, bottom)
+        from_later = (np.zeros_like(state[0]) for state in self.states)
+        self.run_steps_backward(bottom[1].data, weights, from_output, self.gates_diff.reshape(-1), *from_later)
+        gates_diff = self.gates_diff[: -kernels.STREAMS]
+        self._accumulate_params(bottom, gates_diff)
+        self._write_bottom_diffs(propagate_down, bottom, gates_diff)
         if self.param.recurrent_param.debug_info:
-            self._log_steps("Backward", self.gates_diff)
+            self._log_steps("Backward", gates_diff.reshape(self.gates.shape))
 
     def flops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
         steps, streams = bottom[0].shape[:2]
@@ -124,8 +121,8 @@ class Recurrent(Layer):
             blob.reshape(*state[name].shape)
             blob.data[...] = state[name]
 
-    def step_forward(self, step: int, cont: np.ndarray) -> None:
-        """Turn the gates of a step, so far the sum of their projections, into ``states[...][step + 1]``."""
+    def run_steps(self, *arrays) -> None:
+        """All steps, from the projections of their inputs on: the kernel takes these, and what is the layer's own."""
         raise NotImplementedError
 
     def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
@@ -136,12 +133,15 @@ class Recurrent(Layer):
         """The gradient that reaches each hidden state from the output of its step."""
         raise NotImplementedError
 
-    def start_backward(self) -> None:
-        """Called before the first ``step_backward``."""
-
-    def step_backward(self, step: int, cont: np.ndarray, hidden_diff: np.ndarray) -> None:
-        """Write ``gates_diff[step]`` from the gradient of the hidden state after the step."""
+    def run_steps_backward(self, cont, weights, *arrays) -> None:
+        """``gates_diff`` of all steps: the kernel takes these, and what the forward pass has left."""
         raise NotImplementedError
+
+    def over_streams(self, kernel: Callable, *arrays) -> None:
+        """Run a kernel over the streams, as many for each thread as are worth its while."""
+        steps, streams, rows = self.gates.shape
+        grain = -(-PRODUCTS_OF_A_THREAD // (steps * rows * self.units * kernels.STREAMS)) * kernels.STREAMS
+        parallel.parallel_for(kernel, streams, *arrays, grain=grain)
 
     def _check_arity(self, bottoms: int, tops: int) -> None:
         wanted = ["x", "cont", *(f"{name}_0" for name in self.exposed_names)]
@@ -189,36 +189,40 @@ class Recurrent(Layer):
         for state, target in zip(self.states, targets, strict=True):
             target.data[...] = state[-1]
 
-    def _project_inputs(self, bottom: Sequence[Blob]) -> None:
-        """gates = W_x x + b (+ W_static x_static), for all steps."""
+    def _project_inputs(self, bottom: Sequence[Blob]) -> np.ndarray:
+        """gates = W_x x for all steps; returns b (+ W_static x_static), which is the same for all, by stream."""
         streams, rows = self.gates.shape[1:]
         offset = np.empty((streams, rows), self.dtype)
         offset[...] = self.bias.data
         if self.has_static:
             x_static = bottom[2].data.reshape(streams, -1)
             gemm.gemm(x_static, self.static_weight.data, offset, transpose_b=True, beta=1.0)
-        self.gates[...] = offset
-        x = _matrix(bottom[0].data)
-        gemm.gemm(x, self.input_weight.data, _matrix(self.gates), transpose_b=True, beta=1.0)
+        gemm.gemm(_matrix(bottom[0].data), self.input_weight.data, _matrix(self.gates), transpose_b=True)
+        return offset
 
-    def _accumulate_params(self, bottom: Sequence[Blob]) -> None:
-        gates_diff = _matrix(self.gates_diff)
+    def _accumulate_params(self, bottom: Sequence[Blob], gates_diff: np.ndarray) -> None:
         self.accumulate_weight(self.input_weight, gates_diff, _matrix(bottom[0].data))
         self.accumulate_bias(self.bias, gates_diff)
-        self.accumulate_weight(self.recurrent_weight, gates_diff, _matrix(self.kept))
+        self.accumulate_weight(self.recurrent_weight, gates_diff, self.kept[: -kernels.STREAMS])
         if self.has_static:
             static = bottom[2].data.reshape(bottom[2].shape[0], -1)
-            self.accumulate_weight(self.static_weight, self.gates_diff.sum(axis=0), static)
+            self.accumulate_weight(self.static_weight, self._of_streams(gates_diff), static)
 
-    def _write_bottom_diffs(self, propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+    def _write_bottom_diffs(
+        self, propagate_down: Sequence[bool], bottom: Sequence[Blob], gates_diff: np.ndarray
+    ) -> None:
         if propagate_down[0]:
-            gemm.gemm(_matrix(self.gates_diff), self.input_weight.data, _matrix(bottom[0].diff))
+            gemm.gemm(gates_diff, self.input_weight.data, _matrix(bottom[0].diff))
         if self.has_static and propagate_down[2]:
             static_diff = bottom[2].diff.reshape(bottom[2].shape[0], -1)
-            gemm.gemm(self.gates_diff.sum(axis=0), self.static_weight.data, static_diff)
+            gemm.gemm(self._of_streams(gates_diff), self.static_weight.data, static_diff)
         for blob, wanted in zip(self._initial_states(bottom), propagate_down[self.first_state :], strict=True):
             if wanted:
                 blob.diff[...] = 0
+
+    def _of_streams(self, gates_diff: np.ndarray) -> np.ndarray:
+        """The sum over all steps, by stream."""
+        return gates_diff.reshape(self.gates.shape).sum(axis=0)
 
     def accumulate_weight(self, weight: Blob, output_diff: np.ndarray, source: np.ndarray) -> None:
         if self._learns(weight):
@@ -226,7 +230,7 @@ class Recurrent(Layer):
 
     def accumulate_bias(self, bias: Blob, output_diff: np.ndarray) -> None:
         if self._learns(bias):
-            bias.diff[...] += output_diff.sum(axis=0, dtype=np.float64)
+            parallel.parallel_for(kernels.sum_rows, bias.count, output_diff, bias.diff, grain=64)
 
     def _learns(self, blob: Blob) -> bool:
         return self.param_propagate_down[self.blobs.index(blob)]
@@ -256,9 +260,8 @@ class LSTM(Recurrent):
     projections = 4
     state_names = ("h", "c")
 
-    def step_forward(self, step: int, cont: np.ndarray) -> None:
-        hidden, cell = self.states
-        _cell_forward(self.gates[step], cont, cell[step], cell[step + 1], hidden[step + 1])
+    def run_steps(self, *arrays) -> None:
+        self.over_streams(kernels.lstm_steps, *arrays, self.states[1])
 
     def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
         output[...] = hidden
@@ -266,13 +269,8 @@ class LSTM(Recurrent):
     def output_backward(self, top: Blob) -> np.ndarray:
         return top.diff
 
-    def start_backward(self) -> None:
-        self.cell_diff = np.zeros_like(self.kept[0])
-
-    def step_backward(self, step: int, cont: np.ndarray, hidden_diff: np.ndarray) -> None:
-        cell = self.states[1]
-        arrays = cont, cell[step], cell[step + 1], hidden_diff, self.cell_diff
-        _cell_backward(self.gates[step], *arrays, self.gates_diff[step])
+    def run_steps_backward(self, cont, weights, *arrays) -> None:
+        self.over_streams(kernels.lstm_steps_backward, cont, weights, self.gates, self.states[1], *arrays)
 
 
 @register("RNN")
@@ -300,8 +298,8 @@ class RNN(Recurrent):
         self.output_weight = self.add_blob((self.units, self.units), param.weight_filler)
         self.output_bias = self.add_blob((self.units,), param.bias_filler)
 
-    def step_forward(self, step: int, cont: np.ndarray) -> None:
-        np.tanh(self.gates[step], out=self.states[0][step + 1])
+    def run_steps(self, *arrays) -> None:
+        self.over_streams(kernels.rnn_steps, *arrays)
 
     def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
         output[...] = self.output_bias.data
@@ -316,8 +314,8 @@ class RNN(Recurrent):
         gemm.gemm(output_diff, self.output_weight.data, _matrix(hidden_diff))
         return hidden_diff
 
-    def step_backward(self, step: int, cont: np.ndarray, hidden_diff: np.ndarray) -> None:
-        np.multiply(hidden_diff, 1 - np.square(self.states[0][step + 1]), out=self.gates_diff[step])
+    def run_steps_backward(self, cont, weights, *arrays) -> None:
+        self.over_streams(kernels.rnn_steps_backward, cont, weights, self.states[0], *arrays)
 
 
 @register("LSTMUnit")
