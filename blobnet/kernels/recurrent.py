@@ -5,7 +5,7 @@ input i, forget f, output o, candidate g.
 
 A step needs the one before it, but no other stream. So a thread takes streams, through all steps without waiting
 for anybody, and multiplies them by weights that were packed once for all steps: panels of ``product``'s innermost
-loop, whose vectors run over the outputs.
+loop, whose vectors run over the outputs. The streams' rows are read where they lie.
 """
 
 from typing import NamedTuple
@@ -23,8 +23,9 @@ _ONE = np.float32(1)
 # Inputs of the weights that are multiplied at once: a panel of them stays in the first cache.
 DEPTH = 256
 
-# Streams that a thread takes at a time. Arrays of rows that are multiplied need as much slack after the last row.
+# Rows that are multiplied at a time: streams that a thread takes, and rows of ``multiply_rows`` between two slices.
 STREAMS = product.MR
+ROWS = 32 * STREAMS
 
 
 class Weights(NamedTuple):
@@ -69,77 +70,117 @@ def add_products(first, last, x, i, weights, y, j):
 
     The order of the sums does not depend on the rows that are done together.
     """
-    if weights.panel == 0:
-        add_products_plainly(first, last, x, i, weights, y, j)
-        return
-    M, K, rows = weights.outputs, weights.inputs, product.MR
-    tile = np.empty(rows * weights.panel, y.dtype)
-    for k in range(0, K, DEPTH):
-        depth = min(DEPTH, K - k)
-        for m in range(0, M, weights.panel):
-            width = min(weights.panel, -(-(M - m) // weights.lanes) * weights.lanes)
-            vectors = width // weights.lanes
-            panel = k // DEPTH * weights.slice + m * depth
-            for n in range(first, last, rows):
-                source, target = i + n * K + k, j + n * M + m
-                if n + rows <= last and m + width <= M:
-                    product.multiply_tile(
-                        x, source, K, 1, weights.packed, panel, width, depth, y, target, M, True, vectors
-                    )
-                    continue
-                product.multiply_tile(
-                    x, source, K, 1, weights.packed, panel, width, depth, tile, 0, width, False, vectors
-                )
-                for row in range(min(rows, last - n)):
-                    for column in range(min(width, M - m)):
-                        y[target + row * M + column] += tile[row * width + column]
-
-
-@jit
-def add_products_plainly(first, last, x, i, weights, y, j):
     M, K = weights.outputs, weights.inputs
-    for n in range(first, last):
-        for m in range(M):
-            total = y.dtype.type(0)
-            for k in range(K):
-                total += weights.packed[m * K + k] * x[i + n * K + k]
-            y[j + n * M + m] += total
+    if weights.panel == 0:
+        for n in range(first, last):
+            for m in range(M):
+                for k in range(K):
+                    y[j + n * M + m] += weights.packed[m * K + k] * x[i + n * K + k]
+        return
+    for k in range(0, K, DEPTH):
+        add_slice(last - first, x, i + first * K + k, K, k, weights, y, j + first * M)
 
 
 @jit
-def start_step(start, stop, step, cont, h, kept, offset, weights, gates):
-    """kept = cont h of the step before, gates += offset + W kept."""
-    H = weights.inputs
+def add_slice(rows, x, i, x_row, k, weights, y, j):
+    """What the slice of the weights from k on adds to so many rows of y, from rows of x that are x_row apart."""
+    M, MR, width = weights.outputs, product.MR, weights.panel
+    depth = min(DEPTH, weights.inputs - k)
+    tile = np.empty(MR * width, y.dtype)
+    for m in range(0, M, width):
+        columns = min(width, M - m)
+        vectors = -(-columns // weights.lanes)
+        w, step = k // DEPTH * weights.slice + m * depth, vectors * weights.lanes
+        for n in range(0, rows - rows % MR, MR):
+            source, target = i + n * x_row, j + n * M + m
+            if columns == step:
+                product.multiply_tile(x, source, x_row, 1, weights.packed, w, step, depth, y, target, M, True, vectors)
+                continue
+            product.multiply_tile(x, source, x_row, 1, weights.packed, w, step, depth, tile, 0, step, False, vectors)
+            for row in range(MR):
+                add_row(tile, row * step, y, target + row * M, columns)
+        for n in range(rows - rows % MR, rows):  # too few for a tile: one by one, each in all rows of the tile
+            source = i + n * x_row
+            product.multiply_tile(x, source, 0, 1, weights.packed, w, step, depth, tile, 0, step, False, vectors)
+            add_row(tile, 0, y, j + n * M + m, columns)
+
+
+@jit
+def add_row(x, i, y, j, count):
+    for column in range(count):
+        y[j + column] += x[i + column]
+
+
+@jit
+def multiply_rows(start, stop, x, weights, y):
+    """y[n] = W x[n] for the rows start to stop."""
+    for first in range(start, stop, ROWS):
+        last = min(first + ROWS, stop)
+        y[first:last] = 0
+        add_products(first, last, x.reshape(-1), 0, weights, y.reshape(-1), 0)
+
+
+@jit
+def add_outer_products(start, stop, x, weights, y):
+    """y[m] += sum over k of x[k, m] w[:, k] for the rows m from start to stop: a gradient of weights.
+
+    x [K, rows]; a block of it is transposed at a time.
+    """
+    K, M, lanes = weights.inputs, weights.outputs, weights.lanes
+    if weights.panel == 0:
+        for m in range(start, stop):
+            for d in range(M):
+                for k in range(K):
+                    y[m, d] += weights.packed[d * K + k] * x[k, m]
+        return
+    block, starts = np.empty(ROWS * DEPTH, x.dtype), np.empty(lanes, np.int64)
+    for first in range(start, stop, ROWS):
+        last = min(first + ROWS, stop)
+        for k in range(0, K, DEPTH):
+            for row in range(k, min(k + DEPTH, K), lanes):
+                for r in range(lanes):
+                    starts[r] = min(row + r, K - 1) * x.shape[1]
+                for m in range(first, last, lanes):
+                    place = (m - first) * DEPTH + row - k
+                    _transpose(block, place, DEPTH, x.reshape(-1), m, starts, min(lanes, last - m))
+            add_slice(last - first, block, 0, DEPTH, k, weights, y.reshape(-1), first * M)
+
+
+_transpose = simd.transposing_copy(simd.VECTOR_BYTES)
+
+
+@jit
+def start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates):
+    """kept = cont h of the step before, gates = offset + W_x x + W_h kept."""
     for n in range(start, stop):
-        for d in range(H):
-            kept[(step * h.shape[1] + n) * H + d] = cont[step, n] * h[step, n, d]
-        row, shift = gates[step, n], offset[n]
-        for m in range(len(row)):
-            row[m] += shift[m]
-    rows = step * h.shape[1]
-    add_products(start, stop, kept, rows * H, weights, gates.reshape(-1), rows * weights.outputs)
+        gates[step, n] = offset[n]
+        for d in range(h.shape[2]):
+            kept[step, n, d] = cont[step, n] * h[step, n, d]
+    rows, sums = step * h.shape[1], gates.reshape(-1)
+    add_products(start, stop, x.reshape(-1), rows * input_w.inputs, input_w, sums, rows * input_w.outputs)
+    add_products(start, stop, kept.reshape(-1), rows * h_w.inputs, h_w, sums, rows * h_w.outputs)
 
 
 @jit
-def lstm_steps(start, stop, cont, offset, weights, h, kept, gates, c):
-    """All steps of the streams start to stop; ``lstm_forward`` after each product.
+def lstm_steps(start, stop, x, cont, offset, input_w, h_w, h, kept, gates, c):
+    """All steps of the streams start to stop: gates = offset + W_x x + W_h kept, then ``lstm_forward``.
 
-    cont (T, N); offset (N, 4H), added to the gates of every step; weights [4H, H]
+    x (T, N, D), cont (T, N); offset (N, 4H); input_w: W_x [4H, D]; h_w: W_h [4H, H]
     h, c (T + 1, N, H): the initial states first, the others written
-    kept (T N H and slack) written: cont times the h before
-    gates (T, N, 4H): projections of the inputs; holds i, f, o, g afterwards
+    kept (T, N, H) written: cont times the h before
+    gates (T, N, 4H) written: i, f, o, g
     """
     cells = gates.reshape(gates.shape[0], gates.shape[1], 4, h.shape[2])
     for step in range(len(gates)):
-        start_step(start, stop, step, cont, h, kept, offset, weights, gates)
+        start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates)
         lstm_forward(start, stop, cells[step], cont[step], c[step], c[step + 1], h[step + 1])
 
 
 @jit
-def rnn_steps(start, stop, cont, offset, weights, h, kept, sums):
-    """Likewise for h = tanh(sums), sums (T, N, H), weights [H, H]."""
+def rnn_steps(start, stop, x, cont, offset, input_w, h_w, h, kept, sums):
+    """Likewise for h = tanh(sums), sums (T, N, H)."""
     for step in range(len(sums)):
-        start_step(start, stop, step, cont, h, kept, offset, weights, sums)
+        start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, sums)
         for n in range(start, stop):
             for d in range(h.shape[2]):
                 h[step + 1, n, d] = tanh(sums[step, n, d])
@@ -147,11 +188,11 @@ def rnn_steps(start, stop, cont, offset, weights, h, kept, sums):
 
 @jit
 def end_step(start, stop, step, cont, weights, gates_diff, h_diff):
-    """h_diff = cont W^T gates_diff: what reaches the h before; ``weights``: those of W^T."""
+    """h_diff = cont W_h^T gates_diff: what reaches the h before."""
     for n in range(start, stop):
         h_diff[n] = 0
-    rows = step * h_diff.shape[0]
-    add_products(start, stop, gates_diff, rows * weights.inputs, weights, h_diff.reshape(-1), 0)
+    rows = step * h_diff.shape[0] * weights.inputs
+    add_products(start, stop, gates_diff.reshape(-1), rows, weights, h_diff.reshape(-1), 0)
     for n in range(start, stop):
         for d in range(h_diff.shape[1]):
             h_diff[n, d] *= cont[step, n]
@@ -161,13 +202,12 @@ def end_step(start, stop, step, cont, weights, gates_diff, h_diff):
 def lstm_steps_backward(start, stop, cont, weights, gates, c, from_output, gates_diff, h_diff, c_diff):
     """Gradients of ``lstm_steps``, from the last step to the first.
 
-    weights of W^T, [H, 4H]; gates as the forward pass left them; from_output (T, N, H) reaches h from outside
-    gates_diff (T N 4H and slack) written: gradient before the activation
+    weights of W_h^T, [H, 4H]; gates as the forward pass left them; from_output (T, N, H) reaches h from outside
+    gates_diff (T, N, 4H) written: gradient before the activation
     h_diff, c_diff (N, H): the gradients that reach the last states from later; those of the first ones afterwards
     """
     T, N, H = from_output.shape
-    cells = gates.reshape(T, N, 4, H)
-    diffs = gates_diff[: T * N * 4 * H].reshape(T, N, 4, H)
+    cells, diffs = gates.reshape(T, N, 4, H), gates_diff.reshape(T, N, 4, H)
     for step in range(T - 1, -1, -1):
         for n in range(start, stop):
             for d in range(H):
@@ -179,12 +219,11 @@ def lstm_steps_backward(start, stop, cont, weights, gates, c, from_output, gates
 @jit
 def rnn_steps_backward(start, stop, cont, weights, h, from_output, sums_diff, h_diff):
     """Likewise for ``rnn_steps``: the gradient of a sum is that of h times 1 - h^2."""
-    T, N, H = from_output.shape
-    for step in range(T - 1, -1, -1):
+    for step in range(len(from_output) - 1, -1, -1):
         for n in range(start, stop):
-            for d in range(H):
+            for d in range(h.shape[2]):
                 slope = _ONE - h[step + 1, n, d] * h[step + 1, n, d]
-                sums_diff[(step * N + n) * H + d] = (from_output[step, n, d] + h_diff[n, d]) * slope
+                sums_diff[step, n, d] = (from_output[step, n, d] + h_diff[n, d]) * slope
         end_step(start, stop, step, cont, weights, sums_diff, h_diff)
 
 

@@ -75,16 +75,15 @@ class Recurrent(Layer):
             blob.reshape(streams, self.units)
         rows = self.projections * self.units
         self.gates = np.empty((steps, streams, rows), self.dtype)
-        slack = steps * streams + kernels.STREAMS
-        self.gates_diff = np.empty((slack, rows), self.dtype)
-        self.kept = np.empty((slack, self.units), self.dtype)  # cont_t * h_{t-1}
+        self.gates_diff = np.empty_like(self.gates)
+        self.kept = np.empty((steps, streams, self.units), self.dtype)  # cont_t * h_{t-1}
         self.states = [np.empty((steps + 1, streams, self.units), self.dtype) for _ in self.state_names]
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._load_states(bottom)
-        offset = self._project_inputs(bottom)
-        weights = kernels.pack(self.recurrent_weight.data)
-        self.run_steps(bottom[1].data, offset, weights, self.states[0], self.kept.reshape(-1), self.gates)
+        x = bottom[0].data.reshape(*bottom[0].shape[:2], -1)
+        weights = (kernels.pack(blob.data) for blob in (self.input_weight, self.recurrent_weight))
+        self.run_steps(x, bottom[1].data, self._offset(bottom), *weights, self.states[0], self.kept, self.gates)
         hidden = self.states[0][1:]
         self.output_forward(hidden, top[0].data)
         self._keep_states(top)
@@ -96,12 +95,11 @@ class Recurrent(Layer):
         weights = kernels.pack(self.recurrent_weight.data, transposed=True)
         from_output = self.output_backward(top[0])
         from_later = (np.zeros_like(state[0]) for state in self.states)
-        self.run_steps_backward(bottom[1].data, weights, from_output, self.gates_diff.reshape(-1), *from_later)
-        gates_diff = self.gates_diff[: -kernels.STREAMS]
-        self._accumulate_params(bottom, gates_diff)
-        self._write_bottom_diffs(propagate_down, bottom, gates_diff)
+        self.run_steps_backward(bottom[1].data, weights, from_output, self.gates_diff, *from_later)
+        self._accumulate_params(bottom)
+        self._write_bottom_diffs(propagate_down, bottom)
         if self.param.recurrent_param.debug_info:
-            self._log_steps("Backward", gates_diff.reshape(self.gates.shape))
+            self._log_steps("Backward", self.gates_diff)
 
     def flops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
         steps, streams = bottom[0].shape[:2]
@@ -189,44 +187,40 @@ class Recurrent(Layer):
         for state, target in zip(self.states, targets, strict=True):
             target.data[...] = state[-1]
 
-    def _project_inputs(self, bottom: Sequence[Blob]) -> np.ndarray:
-        """gates = W_x x for all steps; returns b (+ W_static x_static), which is the same for all, by stream."""
+    def _offset(self, bottom: Sequence[Blob]) -> np.ndarray:
+        """b (+ W_static x_static): what the gates of every step take, by stream."""
         streams, rows = self.gates.shape[1:]
         offset = np.empty((streams, rows), self.dtype)
         offset[...] = self.bias.data
         if self.has_static:
             x_static = bottom[2].data.reshape(streams, -1)
             gemm.gemm(x_static, self.static_weight.data, offset, transpose_b=True, beta=1.0)
-        gemm.gemm(_matrix(bottom[0].data), self.input_weight.data, _matrix(self.gates), transpose_b=True)
         return offset
 
-    def _accumulate_params(self, bottom: Sequence[Blob], gates_diff: np.ndarray) -> None:
+    def _accumulate_params(self, bottom: Sequence[Blob]) -> None:
+        gates_diff = _matrix(self.gates_diff)
         self.accumulate_weight(self.input_weight, gates_diff, _matrix(bottom[0].data))
         self.accumulate_bias(self.bias, gates_diff)
-        self.accumulate_weight(self.recurrent_weight, gates_diff, self.kept[: -kernels.STREAMS])
+        self.accumulate_weight(self.recurrent_weight, gates_diff, _matrix(self.kept))
         if self.has_static:
             static = bottom[2].data.reshape(bottom[2].shape[0], -1)
-            self.accumulate_weight(self.static_weight, self._of_streams(gates_diff), static)
+            self.accumulate_weight(self.static_weight, self.gates_diff.sum(axis=0), static)
 
-    def _write_bottom_diffs(
-        self, propagate_down: Sequence[bool], bottom: Sequence[Blob], gates_diff: np.ndarray
-    ) -> None:
+    def _write_bottom_diffs(self, propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            gemm.gemm(gates_diff, self.input_weight.data, _matrix(bottom[0].diff))
+            arrays = _matrix(self.gates_diff), kernels.pack(self.input_weight.data, True), _matrix(bottom[0].diff)
+            parallel.parallel_for(kernels.multiply_rows, len(arrays[0]), *arrays, grain=kernels.ROWS)
         if self.has_static and propagate_down[2]:
             static_diff = bottom[2].diff.reshape(bottom[2].shape[0], -1)
-            gemm.gemm(self._of_streams(gates_diff), self.static_weight.data, static_diff)
+            gemm.gemm(self.gates_diff.sum(axis=0), self.static_weight.data, static_diff)
         for blob, wanted in zip(self._initial_states(bottom), propagate_down[self.first_state :], strict=True):
             if wanted:
                 blob.diff[...] = 0
 
-    def _of_streams(self, gates_diff: np.ndarray) -> np.ndarray:
-        """The sum over all steps, by stream."""
-        return gates_diff.reshape(self.gates.shape).sum(axis=0)
-
     def accumulate_weight(self, weight: Blob, output_diff: np.ndarray, source: np.ndarray) -> None:
         if self._learns(weight):
-            gemm.gemm(output_diff, source, weight.diff, transpose_a=True, beta=1.0)
+            arrays = output_diff, kernels.pack(source, transposed=True), weight.diff
+            parallel.parallel_for(kernels.add_outer_products, len(weight.diff), *arrays, grain=kernels.ROWS)
 
     def accumulate_bias(self, bias: Blob, output_diff: np.ndarray) -> None:
         if self._learns(bias):

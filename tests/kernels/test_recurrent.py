@@ -65,3 +65,46 @@ def test_any_split_of_the_streams_gives_the_same_bits():
     parallel.parallel_for(recurrent.lstm_forward, 64, again, cont, c_prev, c_again, h_again, grain=5)
     for one, other in [(activated, again), (c, c_again), (h, h_again)]:
         np.testing.assert_array_equal(one, other)
+
+
+# rows, inputs, outputs: tiles and panels full or not, one slice of the weights or several
+PRODUCTS = [(1, 3, 5), (4, 8, 24), (7, 300, 50), (recurrent.ROWS + 9, 2 * recurrent.DEPTH, 48), (3, 530, 7)]
+KERNELS = pytest.mark.parametrize("kernels", ["fast", "reference"])
+TYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-13)])
+
+
+@KERNELS
+@TYPES
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("extents", PRODUCTS)
+def test_rows_times_packed_weights(extents, transposed, dtype, tolerance, kernels, monkeypatch):
+    monkeypatch.setenv("BLOBNET_KERNELS", kernels)
+    rows, inputs, outputs = extents
+    random = np.random.default_rng(3)
+    x, w = (random.normal(size=shape).astype(dtype) for shape in ((rows, inputs), (outputs, inputs)))
+    y = np.full((rows, outputs), np.nan, dtype)
+    weights = recurrent.pack(w.T.copy() if transposed else w, transposed)
+    recurrent.multiply_rows(0, rows, x, weights, y)
+    np.testing.assert_allclose(y, x.astype(float) @ w.T, rtol=0, atol=tolerance * inputs)
+
+
+@KERNELS
+@TYPES
+@pytest.mark.parametrize("extents", PRODUCTS)
+def test_outer_products_are_added(extents, dtype, tolerance, kernels, monkeypatch):
+    monkeypatch.setenv("BLOBNET_KERNELS", kernels)
+    rows, inputs, outputs = extents
+    random = np.random.default_rng(3)
+    x, w, y = (
+        random.normal(size=shape).astype(dtype) for shape in ((inputs, rows), (inputs, outputs), (rows, outputs))
+    )
+    expected = y + x.T.astype(float) @ w
+    recurrent.add_outer_products(0, rows, x, recurrent.pack(w, transposed=True), y)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance * inputs)
+
+
+def test_sums_of_rows_are_added_in_double_precision():
+    rows = np.full((1000, 70), 0.1, np.float32)
+    sums = np.ones(70, np.float32)
+    parallel.parallel_for(recurrent.sum_rows, 70, rows, sums, grain=64)
+    np.testing.assert_array_equal(sums, np.float32(1 + 1000 * float(np.float32(0.1))))

@@ -3,6 +3,7 @@ import logging
 import numpy as np
 import pytest
 
+from blobnet import config
 from blobnet.errors import BlobnetError
 from blobnet.testing import check_gradient, net_from_text
 from tests.naive import recurrent as naive
@@ -234,3 +235,20 @@ def test_the_features_cannot_change_after_the_weights_are_made():
     net = build_for("LSTM", bottoms)
     with pytest.raises(BlobnetError, match=r"the 5 features that the weights were made for; got .*4 x 3 x 2"):
         net.forward(b0=np.zeros((STEPS, STREAMS, 2)))
+
+
+@LAYERS
+def test_the_same_bits_on_any_number_of_threads(kind, monkeypatch):
+    random, results = np.random.default_rng(1), []
+    x, cont = random.normal(size=(5, 70, 40)), random.choice((0, 1), (5, 70))
+    for threads in (1, 2, 4):
+        monkeypatch.setattr(config, "_threads", threads)
+        net = build(kind, [x.shape, cont.shape], 1, f"num_output: 300 {FILLERS}", np.float32)
+        output = forward(net, [x, cont])
+        net.blobs["t0"].diff[...] = output
+        net.layers[-1].backward(net.tops[-1], [True, False], net.bottoms[-1])
+        results.append([output, net.blobs["b0"].diff, *(blob.diff for blob in net.learnable_params)])
+    assert all(array.any() for array in results[0])
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
