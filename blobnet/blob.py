@@ -120,8 +120,9 @@ class Blob:
         self._views.pop("data", None)
         other._views.pop("data", None)
 
-    def shares_buffer(self, other: "Blob", part: str) -> bool:
-        return self._storage[part] is other._storage[part]
+    def buffer(self, part: str) -> int:
+        """Which buffer holds the data or diff (``part``): the same number for blobs that share it."""
+        return id(self._storage[part])
 
     def canonical_axis(self, axis: int) -> int:
         """The axis counted from the front; negative ones count from the back. IndexError when there is none."""

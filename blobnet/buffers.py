@@ -63,16 +63,10 @@ def _makers(net: Net) -> dict[int, int]:
 def _computed_data(net: Net) -> list[list[Blob]]:
     """The blobs that layers with bottoms make for other layers, those that share their data (splits) together."""
     given = [blob for bottom, top in zip(net.bottoms, net.tops, strict=True) if not bottom for blob in top]
-    families: list[list[Blob]] = []
+    kept = {blob.buffer("data") for blob in given}
+    families: dict[int, list[Blob]] = {}
+    outputs = set(net.outputs)
     for blob in net.blobs.values():
-        if blob.name not in net.outputs and not _shares_with_any(blob, given):
-            family = next((family for family in families if family[0].shares_buffer(blob, "data")), None)
-            if family is None:
-                families.append([blob])
-            else:
-                family.append(blob)
-    return families
-
-
-def _shares_with_any(blob: Blob, others: Sequence[Blob]) -> bool:
-    return any(blob.shares_buffer(other, "data") for other in others)
+        if blob.name not in outputs and blob.buffer("data") not in kept:
+            families.setdefault(blob.buffer("data"), []).append(blob)
+    return list(families.values())

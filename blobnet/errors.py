@@ -4,7 +4,9 @@ Positions come from ``source_info``, which the text parser leaves in each messag
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+_LONGEST_NAME = 200  # that is worth comparing, which takes the product of both lengths
 
 
 class BlobnetError(RuntimeError):
@@ -40,10 +42,21 @@ def locate(message, field: str = "") -> tuple[str | None, int | None]:
     """File and line of a message or of one of its fields, (None, None) when it came from no text file."""
     info = message.source_info
     path = field.replace("[0]", "")
-    lines = {entry.path: entry.line for entry in info.field}
+    lines = field_lines(info.fields)
     while path and path not in lines:
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
     return info.file or None, lines.get(path, info.line) or None
+
+
+def field_lines(fields: str) -> dict[str, int]:
+    """The lines of the fields that ``SourceInfo.fields`` lists, by their paths."""
+    places = (place.rpartition(":") for place in fields.split())
+    return {path: int(line) for path, _, line in places}
+
+
+def set_field_lines(info, lines: Mapping[str, int]) -> None:
+    """The way back from ``field_lines``, into a SourceInfo."""
+    info.fields = " ".join(f"{path}:{line}" for path, line in lines.items())
 
 
 def element(field: str, index: int) -> str:
@@ -61,9 +74,9 @@ def describe_layer(message) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean "ReLU"?`` for the nearest known name, or an empty string."""
-    folded = {candidate.lower(): candidate for candidate in known}
-    if len(name) > 2 * max(map(len, folded), default=0):
+    """``; did you mean "ReLU"?`` for the nearest known name, or an empty string: long names have none."""
+    folded = {candidate.lower(): candidate for candidate in known if len(candidate) <= _LONGEST_NAME}
+    if len(name) > min(_LONGEST_NAME, 2 * max(map(len, folded), default=0)):
         return ""
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return f'; did you mean "{folded[near[0]]}"?' if near else ""

@@ -31,6 +31,8 @@ def fill(blob: Blob, param: pb.FillerParameter, stream: Stream, layer: pb.LayerP
     if filler is None:
         known = ", ".join(sorted(_fillers))
         raise error_at(layer, f'unknown filler type "{param.type}"{did_you_mean(param.type, _fillers)}; known: {known}')
+    if blob.count == 0:
+        return
     try:
         blob.data[...] = filler(blob.shape, param, stream.generator())
     except (ValueError, OverflowError) as error:

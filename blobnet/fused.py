@@ -207,10 +207,13 @@ GROUPS: dict[str, type[Group]] = {
 }
 
 
-def _is_remade(net: "Net", index: int) -> bool:
-    """Whether every pass makes the first bottom of a layer anew, in memory of its own."""
-    [maker] = [number for number, top in enumerate(net.tops[:index]) if net.bottoms[index][0] in top][:1]
-    return bool(net.bottoms[maker]) and net.layers[maker].type != "Split"
+def _remade(net: "Net") -> set[Blob]:
+    """The blobs that every pass makes anew, in memory of their own."""
+    makers: dict[Blob, int] = {}
+    for index, top in enumerate(net.tops):
+        for blob in top:
+            makers.setdefault(blob, index)
+    return {blob for blob, maker in makers.items() if net.bottoms[maker] and net.layers[maker].type != "Split"}
 
 
 class Fusion:
@@ -218,6 +221,7 @@ class Fusion:
 
     def __init__(self, net: "Net", plan: Sequence[range], types: Mapping[str, type[Group]], lean: bool):
         self._groups: dict[int, Group] = {}  # by the index of each of their layers
+        remade = _remade(net) if lean else set()
         for indices in plan:
             within = slice(indices.start, indices.stop)
             group = types[net.layers[indices[0]].type](
@@ -226,7 +230,7 @@ class Fusion:
                 net.bottoms[within],
                 net.tops[within],
                 lean,
-                lean and _is_remade(net, indices[0]),
+                net.bottoms[indices[0]][0] in remade,
             )
             self._groups.update(dict.fromkeys(indices, group))
 

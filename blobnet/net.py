@@ -117,7 +117,10 @@ class Net:
                 f"for {len(param.bottom)} bottoms",
                 "propagate_down",
             )
-        layer = create_layer(param, dataclasses.replace(self.context, phase=param.phase))
+        same_phase = param.phase == self.phase
+        layer = create_layer(
+            param, self.context if same_phase else dataclasses.replace(self.context, phase=param.phase)
+        )
         namesakes = self._namesakes[layer.name]
         self._namesakes[layer.name] += 1
         if namesakes:

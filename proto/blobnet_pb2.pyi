@@ -1,4 +1,4 @@
-# Made from blobnet.proto with sha256 7f19304e7cd97d90ecfdd809f7453eb15b8764694dbdb4ef3497db04f9332c10
+# Made from blobnet.proto with sha256 c79c25c13c1c8b4c085376b10e749737882c7b9fad42ee5a229ef9a0136994af
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -15,21 +15,14 @@ TRAIN: Phase
 TEST: Phase
 
 class SourceInfo(_message.Message):
-    __slots__ = ("file", "line", "field")
-    class FieldLine(_message.Message):
-        __slots__ = ("path", "line")
-        PATH_FIELD_NUMBER: _ClassVar[int]
-        LINE_FIELD_NUMBER: _ClassVar[int]
-        path: str
-        line: int
-        def __init__(self, path: _Optional[str] = ..., line: _Optional[int] = ...) -> None: ...
+    __slots__ = ("file", "line", "fields")
     FILE_FIELD_NUMBER: _ClassVar[int]
     LINE_FIELD_NUMBER: _ClassVar[int]
-    FIELD_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     file: str
     line: int
-    field: _containers.RepeatedCompositeFieldContainer[SourceInfo.FieldLine]
-    def __init__(self, file: _Optional[str] = ..., line: _Optional[int] = ..., field: _Optional[_Iterable[_Union[SourceInfo.FieldLine, _Mapping]]] = ...) -> None: ...
+    fields: str
+    def __init__(self, file: _Optional[str] = ..., line: _Optional[int] = ..., fields: _Optional[str] = ...) -> None: ...
 
 class BlobShape(_message.Message):
     __slots__ = ("dim",)

@@ -5,6 +5,10 @@ protobuf's text format as Caffe's files use it. Lines go into the ``source_info`
 as blobnet.proto says; ``errors.locate`` finds them there.
 """
 
+import dataclasses
+import io
+import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -13,12 +17,14 @@ from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
-from blobnet.errors import BlobnetError, describe_layer, did_you_mean, element, locate
+from blobnet.errors import BlobnetError, describe_layer, did_you_mean, element, field_lines
 from blobnet.proto import blobnet_pb2, forks
 from blobnet.proto.tokens import Token, to_float, to_integer, tokenize, unquote
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 8 << 20
 MAX_DEPTH = 100
+MAX_FAULTS = 500  # that are collected
+_ROOM = 58 << 20  # bytes that a text and its messages may take, besides four times its length
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -29,6 +35,10 @@ def read(path: str | Path, message: AnyMessage, faults: list[BlobnetError] | Non
     faults  gets the faults that a field can be left out for, instead of the first being raised
     """
     file = _printable(str(path))
+    return parse(_content(path, file), message, file, faults)
+
+
+def _content(path: str | Path, file: str) -> str:
     try:
         with open(path, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -36,11 +46,11 @@ def read(path: str | Path, message: AnyMessage, faults: list[BlobnetError] | Non
         raise BlobnetError(f"cannot read the file: {error.strerror}", file=file) from error
     except ValueError as error:
         raise BlobnetError(f"not a file name: {error}", file=ascii(file)) from error
-    if not data.strip():
+    if not data or data.isspace():
         raise BlobnetError("the file is empty", file=file)
     if b"\0" in data:
         raise BlobnetError("the file is binary; a prototxt (text) is needed here", file=file)
-    return parse(data.decode("utf-8-sig", errors="surrogateescape"), message, file, faults)
+    return data.decode("utf-8-sig", errors="surrogateescape")
 
 
 def parse(
@@ -50,7 +60,8 @@ def parse(
 
     Raises BlobnetError at file and line for what protobuf's parser would refuse: unknown fields and enum
     values, values of the wrong kind or out of range, a field given twice that is not repeated, missing
-    required fields; and for text longer than 64 MiB or nested deeper than 100 messages.
+    required fields; and for text longer than 8 MiB, nested deeper than 100 messages, or of so many small messages
+    that they would fill the memory.
     """
     file = _printable(file or "")
     if len(text) > MAX_BYTES:
@@ -83,6 +94,8 @@ _INTEGER_RANGES: dict[int, tuple[int, int]] = {
     _Proto.TYPE_UINT32: (0, (1 << 32) - 1),
     _Proto.TYPE_INT64: (-(1 << 63), (1 << 63) - 1),
 }
+_VALUE_BYTES = 40  # that a repeated value takes
+_MOST_LINES = 1000  # of repeated values that are kept; what comes later counts as standing where the first one does
 _BOOLEANS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 _CLOSING = {"{": "}", "<": ">"}
 
@@ -90,12 +103,9 @@ _CLOSING = {"{": "}", "<": ">"}
 class _Field(NamedTuple):
     name: str
     type: int
-    label: int
+    repeated: bool
+    required: bool
     enum: EnumDescriptor | None
-
-    @property
-    def repeated(self) -> bool:
-        return self.label == _Proto.LABEL_REPEATED
 
 
 @cache
@@ -105,7 +115,13 @@ def _fields(descriptor: Descriptor) -> dict[str, _Field]:
     descriptor.CopyToProto(proto)
     enums = {field.name: field.enum_type for field in descriptor.fields}
     return {
-        field.name: _Field(field.name, field.type, field.label, enums[field.name])
+        field.name: _Field(
+            field.name,
+            field.type,
+            field.label == _Proto.LABEL_REPEATED,
+            field.label == _Proto.LABEL_REQUIRED,
+            enums[field.name],
+        )
         for field in proto.field
         if field.name != "source_info"
     }
@@ -113,7 +129,26 @@ def _fields(descriptor: Descriptor) -> dict[str, _Field]:
 
 @cache
 def _required(descriptor: Descriptor) -> list[str]:
-    return [field.name for field in _fields(descriptor).values() if field.label == _Proto.LABEL_REQUIRED]
+    return [field.name for field in _fields(descriptor).values() if field.required]
+
+
+@cache
+def _holds_lines(descriptor: Descriptor) -> bool:
+    return "source_info" in descriptor.fields_by_name
+
+
+@cache
+def _message_bytes(descriptor: Descriptor) -> int:
+    """What a message takes at least: protobuf keeps a place for every field it may have."""
+    return 64 + 8 * len(descriptor.fields) + 64 * _holds_lines(descriptor)
+
+
+@dataclass
+class _Holder:
+    """A message with a source_info, and the places of its fields as they go there."""
+
+    message: Any
+    places: io.StringIO = dataclasses.field(default_factory=io.StringIO)
 
 
 class _Parser:
@@ -123,7 +158,8 @@ class _Parser:
         self.file = file
         self.faults = faults
         self.depth = 0
-        self.holders: list[Any] = []  # the messages around this place that have a source_info
+        self.holders: list[_Holder] = []  # around this place
+        self.room = _ROOM + 4 * len(text) - sys.getsizeof(text)
         self.tokens = tokenize(text)
         self.advance()
 
@@ -137,7 +173,7 @@ class _Parser:
         return True
 
     def error(self, text: str, line: int | None = None) -> BlobnetError:
-        layer = describe_layer(self.holders[-1]) if self.holders else None
+        layer = describe_layer(self.holders[-1].message) if self.holders else None
         return BlobnetError(text, file=self.file, line=line or self.next.line, layer=layer)
 
     def report(self, fault: BlobnetError) -> None:
@@ -145,6 +181,13 @@ class _Parser:
         if self.faults is None:
             raise fault
         self.faults.append(fault)
+        if len(self.faults) == MAX_FAULTS:
+            raise self.error(f"more than {MAX_FAULTS} faults; what follows was not read")
+
+    def take_room(self, size: int) -> None:
+        self.room -= size
+        if self.room < 0:
+            raise self.error("holds more messages than can be read: each takes far more memory than its text")
 
     def fill(self, message: Message) -> None:
         self.read_fields(message, "", 1)
@@ -154,9 +197,10 @@ class _Parser:
     def read_fields(self, message: Message, path: str, line: int) -> None:
         """The fields of a message that began at ``line``, up to whatever is no field name."""
         descriptor = message.DESCRIPTOR
-        is_holder = "source_info" in descriptor.fields_by_name
+        self.take_room(_message_bytes(descriptor))
+        is_holder = _holds_lines(descriptor)
         if is_holder:
-            self.enter(message, line)
+            self.holders.append(_Holder(message))
             path = ""
         fields = _fields(descriptor)
         while self.next.kind == "name":
@@ -172,12 +216,14 @@ class _Parser:
             if not message.HasField(name):
                 self.report(self.error(f"{descriptor.name} needs the field {name}", line))
         if is_holder:
-            self.holders.pop()
+            self.leave(line)
 
-    def enter(self, holder: Any, line: int) -> None:
-        holder.source_info.file = self.file
-        holder.source_info.line = line
-        self.holders.append(holder)
+    def leave(self, line: int) -> None:
+        """Write down where the innermost holder, and what is in it, stood."""
+        holder = self.holders.pop()
+        info = holder.message.source_info
+        info.file, info.line, info.fields = self.file, line, holder.places.getvalue()
+        self.take_room(len(self.file))
 
     def read_field(self, message: Message, field: _Field, path: str) -> None:
         """``name: value``, ``name { ... }`` or ``name: [value, ...]``."""
@@ -216,7 +262,8 @@ class _Parser:
     def first_place(self, path: str, field: _Field) -> str:
         if not self.holders or field.type == _Proto.TYPE_MESSAGE:
             return ""
-        return f" (first at line {locate(self.holders[-1], path + field.name)[1]})"
+        lines = field_lines(self.holders[-1].places.getvalue())
+        return f" (first at line {lines[path + field.name]})"
 
     def read_message(self, message: Message, field: _Field, path: str, line: int) -> None:
         closing = _CLOSING.get(self.next.text)
@@ -233,7 +280,7 @@ class _Parser:
             path += field.name
             child = getattr(message, field.name)
             child.SetInParent()
-        if "source_info" not in child.DESCRIPTOR.fields_by_name:
+        if not _holds_lines(child.DESCRIPTOR):
             self.note(path, line)
         self.depth += 1
         self.read_fields(child, path + ".", line)
@@ -255,7 +302,9 @@ class _Parser:
             return
         if field.repeated:
             values = getattr(message, field.name)
-            self.note(element(path + field.name, len(values)), line)
+            self.take_room(_VALUE_BYTES)
+            if len(values) < _MOST_LINES:
+                self.note(element(path + field.name, len(values)), line)
             values.append(value)
         else:
             self.note(path + field.name, line)
@@ -263,7 +312,9 @@ class _Parser:
 
     def note(self, path: str, line: int) -> None:
         if self.holders:
-            self.holders[-1].source_info.field.add(path=path, line=line)
+            place = f"{path}:{line} "
+            self.holders[-1].places.write(place)
+            self.take_room(len(place))
 
     def read_value(self, field: _Field) -> str | bytes | int | float | bool:
         if field.type == _Proto.TYPE_STRING:

@@ -66,6 +66,11 @@ def test_bad_fillers_are_named(filler, shape, rule):
     assert caught.value.layer == 'layer "l" (T)'
 
 
+@pytest.mark.parametrize("filler", ["xavier", "msra", "positive_unitball", "gaussian"])
+def test_an_empty_blob_has_nothing_to_fill(filler):
+    assert filled(f'type: "{filler}"', [4, 0, 3]).shape == (4, 0, 3)
+
+
 def test_a_range_beyond_doubles_is_an_error():
     with pytest.raises(BlobnetError, match='filler "uniform": high - low range exceeds valid bounds'):
         net_from_text(

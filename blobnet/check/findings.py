@@ -1,10 +1,12 @@
 """What is found, and the register of the rules that find it."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from blobnet.errors import BlobnetError, error_at
 
+_MOST_FINDINGS = 500  # of one rule
 ERROR, WARNING = "error", "warning"
 
 
@@ -39,9 +41,9 @@ def rule(subject: type, severity: str) -> Callable[[Rule], Rule]:
 
 
 def apply(subject: Any) -> Iterator[Finding]:
-    """What all rules for a subject of this type find."""
+    """What all rules for a subject of this type find, of each no more than anybody reads."""
     for name, severity, function in _rules.get(type(subject), ()):
-        for message, text, field in function(subject):
+        for message, text, field in itertools.islice(function(subject), _MOST_FINDINGS):
             yield Finding(severity, name, error_at(message, text, field))
 
 

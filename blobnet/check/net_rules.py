@@ -14,6 +14,7 @@ _LEARNING = {
     "Deconvolution": "convolution_param",
     "InnerProduct": "inner_product_param",
 }
+_MOST_HINTS = 20  # each looks at every top
 _MEASURES = {"Accuracy", "ArgMax"}
 _FILES = {
     "Data": ("data_param", "source"),
@@ -23,16 +24,6 @@ _FILES = {
     "InfogainLoss": ("infogain_loss_param", "source"),
 }
 _TWICE = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
-
-
-def losses(net: NetSubject) -> set[int]:
-    return {index for index, layer in enumerate(net.layers) if _is_loss(layer)}
-
-
-def _is_loss(layer: pb.LayerParameter) -> bool:
-    if layer.loss_weight:
-        return any(layer.loss_weight)
-    return layer.type in registry.layer_types() and registry.layer_class(layer).loss
 
 
 def _learns(layer: pb.LayerParameter) -> bool:
@@ -54,11 +45,13 @@ def unknown_type(net: NetSubject) -> Iterator[Place]:
 def missing_bottom(net: NetSubject) -> Iterator[Place]:
     """A bottom that no earlier layer makes."""
     made: set[str] = set()
+    missing = 0
     for layer, sources in zip(net.layers, net.sources, strict=True):
         for index, (name, source) in enumerate(zip(layer.bottom, sources, strict=True)):
             if source is None:
-                text = f'bottom "{name}" is the top of no earlier layer{did_you_mean(name, made)}'
-                yield layer, text, element("bottom", index)
+                missing += 1
+                hint = did_you_mean(name, made) if missing <= _MOST_HINTS else ""
+                yield layer, f'bottom "{name}" is the top of no earlier layer{hint}', element("bottom", index)
         made.update(layer.top)
 
 
@@ -95,7 +88,7 @@ def duplicate_name(net: NetSubject) -> Iterator[Place]:
 @rule(NetSubject, WARNING)
 def unused_top(net: NetSubject) -> Iterator[Place]:
     """A top that no layer reads, in a net with a loss, where only losses and metrics are of use; and unread inputs."""
-    trained = bool(losses(net))
+    trained = bool(net.losses)
     for index, layer in enumerate(net.layers if net.is_whole else ()):
         if layer.bottom and (not trained or registry.layer_class(layer).loss or layer.type in _MEASURES):
             continue
@@ -108,9 +101,8 @@ def unused_top(net: NetSubject) -> Iterator[Place]:
 @rule(NetSubject, WARNING)
 def dead_layer(net: NetSubject) -> Iterator[Place]:
     """A layer that learns, from which no path leads to a loss."""
-    ends = losses(net)
-    alive = net.leading_to(ends)
-    for index, layer in enumerate(net.layers if ends and net.is_whole and net.phase == pb.TRAIN else ()):
+    alive = net.leading_to(net.losses)
+    for index, layer in enumerate(net.layers if net.losses and net.is_whole and net.phase == pb.TRAIN else ()):
         if index not in alive and layer.type in _LEARNING and _learns(layer):
             yield layer, "no path leads from it to a loss, so that it never learns; connect it, or remove it", ""
 
@@ -119,7 +111,7 @@ def dead_layer(net: NetSubject) -> Iterator[Place]:
 def unlearnt_net(net: NetSubject) -> Iterator[Place]:
     """A loss, but no layer that learns."""
     learning = [layer for layer in net.layers if layer.type in _LEARNING]
-    if losses(net) and net.phase == pb.TRAIN and learning and not any(map(_learns, learning)):
+    if net.losses and net.phase == pb.TRAIN and learning and not any(map(_learns, learning)):
         yield learning[0], "lr_mult is 0 here and in every other layer, so that nothing learns", "param.lr_mult"
 
 
@@ -128,8 +120,7 @@ def zero_weights(net: NetSubject) -> Iterator[Place]:
     """Weights that begin at zero, and so with the same gradient for every output."""
     for index, layer in enumerate(net.layers):
         field = _LEARNING.get(layer.type)
-        behind = [net.layers[reader] for reader in net.readers[index]] if field else []
-        if field is None or not _learns(layer) or not losses(net) or any(map(_is_loss, behind)):
+        if field is None or not _learns(layer) or not net.losses or not net.losses.isdisjoint(net.readers[index]):
             continue
         filler = getattr(layer, field).weight_filler
         if filler.type == "constant" and filler.value == 0:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from blobnet.check.findings import ERROR, WARNING, Place, rule
-from blobnet.check.net_rules import losses
 from blobnet.check.subjects import SolverSubject
 from blobnet.errors import BlobnetError, did_you_mean, element
 from blobnet.solvers import lr_policies, solver_types
@@ -31,7 +30,7 @@ def learning_policy(solver: SolverSubject) -> Iterator[Place]:
 def no_loss(solver: SolverSubject) -> Iterator[Place]:
     """A train net without a loss."""
     net = solver.train_net
-    if net is not None and net.is_whole and not losses(net):
+    if net is not None and net.is_whole and not net.losses:
         yield net.param, "the train net has no loss, so that nothing learns; add a loss layer", ""
 
 

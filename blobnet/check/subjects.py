@@ -23,7 +23,7 @@ class NetSubject:
     context: Context
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def layers(self) -> list[pb.LayerParameter]:
         return list(self.param.layer)
 
@@ -48,10 +48,14 @@ class NetSubject:
     @cached_property
     def is_whole(self) -> bool:
         """Whether every bottom has a source and every type is known, so that paths can be followed."""
-        known = set(registry.layer_types())
         return all(None not in sources for sources in self.sources) and all(
-            layer.type in known for layer in self.param.layer
+            registry.is_known(layer.type) for layer in self.layers
         )
+
+    @cached_property
+    def losses(self) -> set[int]:
+        """The layers whose tops the net is trained to lower."""
+        return {index for index, layer in enumerate(self.layers) if _is_loss(layer)}
 
     @cached_property
     def read_tops(self) -> set[tuple[int, str]]:
@@ -70,6 +74,12 @@ class NetSubject:
             if index in found:
                 found.update(source for source in self.sources[index] if source is not None)
         return found
+
+
+def _is_loss(layer: pb.LayerParameter) -> bool:
+    if layer.loss_weight:
+        return any(layer.loss_weight)
+    return registry.is_known(layer.type) and registry.layer_class(layer).loss
 
 
 @dataclass

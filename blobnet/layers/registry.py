@@ -31,6 +31,10 @@ def layer_types() -> list[str]:
     return sorted(_classes)
 
 
+def is_known(type_name: str) -> bool:
+    return type_name in _classes
+
+
 def layer_class(param) -> type["Layer"]:
     """The class of a LayerParameter's type. An unknown type is an error that names its fork or the nearest."""
     if not param.type:

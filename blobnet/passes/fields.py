@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from blobnet.errors import field_lines, set_field_lines
+
 
 def assign(message: Any, path: str, value: Any) -> None:
     """Set the field at a dotted path: a message or repeated value is merged in, a single one appended to a list."""
@@ -27,7 +29,8 @@ def carry_lines(source: Any, target: Any, renamed: dict[str, str]) -> None:
     info = source.source_info
     target.source_info.file = info.file
     target.source_info.line = info.line
-    for entry in info.field:
-        first, dot, rest = entry.path.partition(".")
-        path = renamed.get(entry.path) or renamed.get(first, first) + dot + rest
-        target.source_info.field.add(path=path, line=entry.line)
+    lines = {}
+    for path, line in field_lines(info.fields).items():
+        first, dot, rest = path.partition(".")
+        lines[renamed.get(path) or renamed.get(first, first) + dot + rest] = line
+    set_field_lines(target.source_info, lines)

@@ -6,7 +6,7 @@ leaves its argument alone. The lines of the old file stay with what was made of 
 
 import logging
 
-from blobnet.errors import element, error_at, locate
+from blobnet.errors import element, error_at, field_lines, locate, set_field_lines
 from blobnet.passes.fields import carry_lines
 from blobnet.passes.upgrade_v0 import needs_v0, upgrade_v0
 from blobnet.passes.upgrade_v1 import needs_transform, needs_v1, upgrade_transform, upgrade_v1
@@ -118,9 +118,9 @@ def upgrade_solver_type(solver: pb.SolverParameter) -> pb.SolverParameter:
     lifted.CopyFrom(solver)
     lifted.ClearField("solver_type")
     lifted.type = new
-    for entry in lifted.source_info.field:
-        if entry.path == "solver_type":
-            entry.path = "type"
+    lines = field_lines(lifted.source_info.fields)
+    if "solver_type" in lines:
+        set_field_lines(lifted.source_info, lines | {"type": lines.pop("solver_type")})
     return lifted
 
 

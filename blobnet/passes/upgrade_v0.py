@@ -5,7 +5,7 @@ A V0 layer holds the parameters of every type in one message; here each goes to 
 
 import logging
 
-from blobnet.errors import did_you_mean, error_at
+from blobnet.errors import did_you_mean, error_at, field_lines, set_field_lines
 from blobnet.passes.fields import assign, carry_lines
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -174,6 +174,6 @@ def _upgrade_layer(layer: pb.V1LayerParameter) -> pb.V1LayerParameter:
         elif field.name not in ("type", "source_info"):
             _logger.warning("%s", error_at(old, f"{field.name} has no effect on this type", field.name))
     carry_lines(old, new, paths)
-    for entry in layer.source_info.field:
-        new.source_info.field.add(path=entry.path, line=entry.line)
+    if layer.HasField("source_info"):
+        set_field_lines(new.source_info, field_lines(new.source_info.fields) | field_lines(layer.source_info.fields))
     return new

@@ -5,7 +5,7 @@ A V1 layer has its type as an enum, and lists of multipliers where the current o
 
 from typing import Any
 
-from blobnet.errors import element, error_at
+from blobnet.errors import element, error_at, field_lines, set_field_lines
 from blobnet.passes.fields import assign, carry_lines
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -75,10 +75,10 @@ def upgrade_transform(net: pb.NetParameter) -> pb.NetParameter:
             data_param = getattr(layer, _DATA_PARAMS[layer.type])
             setattr(layer.transform_param, name, getattr(data_param, name))
             data_param.ClearField(name)
-        for entry in layer.source_info.field:
-            owner, _, name = entry.path.rpartition(".")
-            if name in stated and owner == _DATA_PARAMS[layer.type]:
-                entry.path = f"transform_param.{name}"
+        lines = field_lines(layer.source_info.fields)
+        moved = {f"{_DATA_PARAMS[layer.type]}.{name}": f"transform_param.{name}" for name in stated}
+        if not lines.keys().isdisjoint(moved):
+            set_field_lines(layer.source_info, {moved.get(path, path): line for path, line in lines.items()})
     return lifted
 
 

@@ -61,6 +61,9 @@ def target(seeds: Callable[[], list[Case]], text: bool = False, allowance: int =
 # Files to begin with
 
 
+_SMALL = 4096
+
+
 def single(*contents: bytes) -> list[Case]:
     return [{FILE: content} for content in contents]
 
@@ -83,7 +86,9 @@ def folder_of(build: Callable[[Path], object]) -> Case:
 
 def prototxts() -> list[Case]:
     found = sorted((ROOT / "tests/fuzz/seeds").glob("*.prototxt")) + sorted((ROOT / "zoo").glob("*/*.prototxt"))
-    return single(*(path.read_bytes() for path in found if path.stat().st_size < 1 << 15))
+    contents = [path.read_bytes() for path in found if path.stat().st_size < 1 << 15]
+    small = [content for content in contents if len(content) <= _SMALL]
+    return single(*small, *small, *contents)
 
 
 def values(*shape: int) -> np.ndarray:

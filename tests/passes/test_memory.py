@@ -31,6 +31,11 @@ def test_arrays_of_a_group_never_meet_and_every_array_has_one_group():
                 assert lifetimes[one].last < lifetimes[other].first or lifetimes[other].last < lifetimes[one].first
 
 
+def test_of_many_arrays_at_a_time_each_has_its_own_group():
+    groups = plan_buffers([Lifetime(1, 0, 9)] * 600)
+    assert sorted(groups) == [[index] for index in range(600)]
+
+
 def test_groups_go_by_size():
     assert group_by_size([1, 9, 5], [4, 7]) == [[(0, 1), (1, 1)], [(0, 2), (1, 0)], [(0, 0)]]
     assert group_by_size([], [3]) == [[(1, 0)]]

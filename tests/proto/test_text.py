@@ -8,7 +8,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from blobnet.errors import BlobnetError, locate
+from blobnet.errors import BlobnetError, field_lines, locate
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 
@@ -130,7 +130,7 @@ def test_lines():
     }
     assert locate(net.layer[1]) == ("a.prototxt", 16)
     assert locate(net, "name") == ("a.prototxt", 1)
-    assert not [entry.path for entry in net.source_info.field if entry.path.startswith("layer")]
+    assert not [path for path in field_lines(net.source_info.fields) if path.startswith("layer")]
 
 
 def test_lines_of_nets_within_solvers_and_of_old_layers():
@@ -221,6 +221,24 @@ def test_size_is_capped(monkeypatch, tmp_path):
     file.write_bytes(b"#" * ((1 << 20) + 1))
     with pytest.raises(BlobnetError, match="longer than 1 MiB"):
         text.read(file, pb.NetParameter())
+
+
+@pytest.mark.parametrize("word", ["layer {}", "layers { layer {} }"])
+def test_messages_that_would_fill_the_memory_are_refused(word):
+    assert "holds more messages than can be read" in message_of(word * (2_000_000 // len(word)))
+
+
+def test_no_more_faults_are_collected_than_anybody_reads():
+    faults = []
+    with pytest.raises(BlobnetError, match="line 500: more than 500 faults; what follows was not read"):
+        text.parse("unknown: 1\n" * 10_000, pb.NetParameter(), faults=faults)
+    assert len(faults) == 500
+
+
+def test_values_beyond_the_thousandth_count_as_standing_where_the_first_does():
+    net = text.parse("layer {\n" + 'top: "a"\n' * 3000 + "}", pb.NetParameter())
+    lines = [locate(net.layer[0], f"top[{index}]")[1] for index in (0, 1, 999, 1000, 2999)]
+    assert lines == [2, 3, 1001, 2, 2]
 
 
 @pytest.mark.parametrize(
