@@ -77,7 +77,7 @@ def _copy_arrays(layers: Sequence[Layer], source: Arrays, sharers: Collection[Bl
         for blob, array in zip(named[name].blobs, arrays, strict=False):
             if array is not None:
                 blob.data[...] = array.reshape(blob.shape)
-    filled = [blob for name in found for blob in named[name].blobs]
+    filled = {blob.buffer("data") for name in found for blob in named[name].blobs}
     report = LoadReport(
         loaded=[name for name in found if source[name]],
         ignored=[name for name in source if source[name] and name not in named],
@@ -87,9 +87,9 @@ def _copy_arrays(layers: Sequence[Layer], source: Arrays, sharers: Collection[Bl
     return report
 
 
-def _is_filled(layer: Layer, filled: Sequence[Blob]) -> bool:
-    """Whether the layer has no blob but those that are filled, and those that share them."""
-    return all(any(blob.shares_buffer(other, "data") for other in filled) for blob in layer.blobs)
+def _is_filled(layer: Layer, filled: Collection[int]) -> bool:
+    """Whether the layer has no blob but those whose buffers are filled."""
+    return all(blob.buffer("data") in filled for blob in layer.blobs)
 
 
 def _check_blobs(layer: Layer, arrays: Sequence[np.ndarray | None], sharers: Collection[Blob], origin: str) -> None:
