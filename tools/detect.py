@@ -53,7 +53,7 @@ def detect(
         found = net.detect_windows(listed.items())
     except (LookupError, OSError, TypeError, ValueError) as error:  # what pycaffe raises
         raise BlobnetError(f"cannot be classified: {error}", file=str(windows)) from error
-    return [Detection(one["filename"], tuple(one["window"]), one["prediction"]) for one in found]
+    return [Detection(one["filename"], tuple(one["window"]), one["prediction"].ravel()) for one in found]
 
 
 def read_windows(path: str | os.PathLike) -> dict[str, list[tuple[int, ...]]]:

@@ -66,7 +66,7 @@ class Detector(Net):
                 crops.append(self.transformer.preprocess(name, self.crop(image, window)))
                 detections.append({"window": window, "filename": filename})
         predictions = self.forward_all(None, **{name: np.stack(crops)})[self.outputs[0]]
-        for detection, prediction in zip(detections, predictions.reshape(len(crops), -1), strict=True):
+        for detection, prediction in zip(detections, predictions, strict=True):
             detection["prediction"] = prediction
         return detections
 

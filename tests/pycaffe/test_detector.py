@@ -54,6 +54,17 @@ def test_the_mean_stands_beyond_the_border(files):
     assert detection["prediction"].shape == (4,)
 
 
+def test_predictions_keep_the_shape_of_the_nets_output(files):
+    with open("means.prototxt", "w") as file:
+        file.write("""
+            layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+            layer { name: "mean" type: "Pooling" bottom: "data" top: "mean"
+              pooling_param { pool: AVE global_pooling: true } }""")
+    caffe.Net("means.prototxt", caffe.TEST).save("means.caffemodel")
+    (detection,) = caffe.Detector("means.prototxt", "means.caffemodel").detect_windows([("image.png", [(0, 0, 8, 8)])])
+    assert detection["prediction"].shape == (3, 1, 1)
+
+
 def test_selective_search_is_refused(files):
     with pytest.raises(RuntimeError, match="MATLAB"):
         caffe.Detector(*files).detect_selective_search(["image.png"])
