@@ -14,6 +14,8 @@ LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "fill
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
 BLOB_STYLE = {"shape": "octagon", "fillcolor": "#E0E0E0", "style": "filled"}
 
+_LEARNING = ("Convolution", "Deconvolution", "InnerProduct")
+
 _COLORS = {"Convolution": "#FF5050", "Deconvolution": "#FF5050", "Pooling": "#FF9900", "InnerProduct": "#CC33FF"}
 
 
@@ -23,10 +25,11 @@ def draw_net(
     """The picture of a net as the bytes of a file.
 
     rankdir      accepted for pydot's formats; png, svg and dot always flow downwards
-    ext          png, svg or dot; any other format of Graphviz takes pydot
+    ext          png, svg, dot or raw (dot as well); any other format of Graphviz takes pydot
     phase        draw the layers of TRAIN or of TEST only
     display_lrm  show the lr_mult of each layer (pydot's formats)
     """
+    ext = "dot" if ext == "raw" else ext
     if ext in draw.ENDINGS:
         return draw.render(draw.graph(_of_phase(caffe_net, phase), pb.TEST if phase is None else phase), ext)
     return get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm).create(format=ext)
@@ -65,7 +68,7 @@ def get_pydot_graph(
         in_place = len(layer.top) == 1 and list(layer.top) == list(layer.bottom)
         style = NEURON_LAYER_STYLE if in_place else _style(layer.type)
         label = get_layer_label(layer, rankdir, display_lrm)
-        node = pydot.Node(f"{layer.name}_{layer.type}", label=f'"{label}"', **style)
+        node = pydot.Node(f"{layer.name}_{layer.type}", label=label, **style)
         graph.add_node(node)
         for blob in layer.bottom:
             graph.add_edge(pydot.Edge(f"{blob}_blob", node, label='""'))
@@ -75,7 +78,10 @@ def get_pydot_graph(
 
 
 def get_layer_label(layer: pb.LayerParameter, rankdir: str, display_lrm: bool = False) -> str:
-    """Name, type, window and, if wanted, learning rates of a layer, on one line where the graph flows downwards."""
+    """Name, type, window and, if wanted, learning rates of a layer, on one line where the graph flows downwards.
+
+    In quotes, which colons need in the language of Graphviz.
+    """
     parts = [layer.name, f"({layer.type})"]
     if layer.type in ("Convolution", "Deconvolution"):
         window = layer.convolution_param
@@ -87,16 +93,21 @@ def get_layer_label(layer: pb.LayerParameter, rankdir: str, display_lrm: bool = 
             parts.append(f"{what}: {values[0] if values else default}")
     elif layer.type == "Pooling":
         pooling = layer.pooling_param
-        parts[1] = f"({get_pooling_types_dict()[pooling.pool]} {layer.type})"
+        parts[1] = f"({layer.type} {get_pooling_types_dict()[pooling.pool]})"
         parts += [f"kernel size: {pooling.kernel_size}", f"stride: {pooling.stride}", f"pad: {pooling.pad}"]
-    if display_lrm and layer.type in ("Convolution", "Deconvolution", "InnerProduct"):
-        parts.append(f"lr mult: {get_layer_lr_mult(layer)}")
-    return (" " if rankdir in ("TB", "BT") else r"\n").join(parts)
+    if display_lrm and layer.type in _LEARNING:
+        weights, bias = get_layer_lr_mult(layer)
+        parts += [f"lr mult: {weights:.1f}, {bias:.1f}"] if weights or bias else []
+    separator = " " if rankdir in ("TB", "BT") else r"\n"
+    return f'"{separator.join(parts)}"'
 
 
-def get_layer_lr_mult(layer: pb.LayerParameter) -> float:
-    """The lr_mult of the layer's weights (default 1)."""
-    return layer.param[0].lr_mult if layer.param else 1.0
+def get_layer_lr_mult(layer: pb.LayerParameter) -> tuple[float, float]:
+    """The lr_mult of the weights and of the bias (default 1) of a Convolution, Deconvolution or InnerProduct."""
+    if layer.type not in _LEARNING:
+        raise ValueError(f"the lr_mult of {' and '.join(_LEARNING)} layers is known; got a layer of type {layer.type}")
+    weights, bias = [*(param.lr_mult for param in layer.param), 1.0, 1.0][:2]
+    return weights, bias
 
 
 def get_edge_label(layer: pb.LayerParameter) -> str:

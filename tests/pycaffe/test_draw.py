@@ -51,7 +51,9 @@ def pydot(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydot", types.SimpleNamespace(Dot=Dot, Node=node, Edge=edge))
 
 
-@pytest.mark.parametrize(("ext", "beginning"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("dot", b"digraph")])
+@pytest.mark.parametrize(
+    ("ext", "beginning"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("dot", b"digraph"), ("raw", b"digraph")]
+)
 def test_pictures_without_pydot(net, tmp_path, ext, beginning):
     kept = net.SerializeToString()
     assert caffe.draw.draw_net(net, "LR", ext).startswith(beginning)
@@ -89,10 +91,9 @@ def test_pydots_graph(net, pydot):
     assert (graph.name, graph.attributes["rankdir"]) == ("drawn", "LR")
     layers = ["d_Data", "c_Convolution", "p_Pooling", "r_ReLU", "i_InnerProduct"]
     assert set(graph.nodes) == {*layers, "x_blob", "y_blob", "z_blob", "s_blob"}
-    assert (
-        graph.nodes["c_Convolution"]["label"] == r'"c\n(Convolution)\nkernel size: 5\nstride: 2\npad: 0\nlr mult: 3.0"'
-    )
-    assert graph.nodes["p_Pooling"]["label"] == r'"p\n(AVE Pooling)\nkernel size: 3\nstride: 2\npad: 1"'
+    labels = {name: attributes["label"] for name, attributes in graph.nodes.items()}
+    assert labels["c_Convolution"] == r'"c\n(Convolution)\nkernel size: 5\nstride: 2\npad: 0\nlr mult: 3.0, 1.0"'
+    assert labels["p_Pooling"] == r'"p\n(Pooling AVE)\nkernel size: 3\nstride: 2\npad: 1"'
     assert graph.nodes["r_ReLU"]["fillcolor"] == caffe.draw.NEURON_LAYER_STYLE["fillcolor"]
     assert graph.nodes["c_Convolution"]["fillcolor"] == caffe.draw.choose_color_by_layertype("Convolution")
     assert ("d_Data", "x_blob", "Batch 64") in graph.edges
@@ -104,5 +105,9 @@ def test_pydots_graph(net, pydot):
 
 
 def test_labels_on_one_line_where_the_graph_flows_downwards(net):
-    assert caffe.draw.get_layer_label(net.layer[5], "TB", display_lrm=True) == "i (InnerProduct) lr mult: 1.0"
+    assert caffe.draw.get_layer_label(net.layer[5], "TB", display_lrm=True) == '"i (InnerProduct) lr mult: 1.0, 1.0"'
+    net.layer[5].param.extend([caffe_pb2.ParamSpec(lr_mult=0)] * 2)
+    assert caffe.draw.get_layer_label(net.layer[5], "BT", display_lrm=True) == '"i (InnerProduct)"'
+    with pytest.raises(ValueError, match="got a layer of type ReLU"):
+        caffe.draw.get_layer_lr_mult(net.layer[4])
     assert caffe.draw.get_pooling_types_dict() == {0: "MAX", 1: "AVE", 2: "STOCHASTIC"}
