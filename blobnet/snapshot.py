@@ -46,7 +46,7 @@ def write(paths: Paths, net: Net, state: State, as_hdf5: bool, diff: bool) -> No
     """Write both files aside, then let them take their places: the snapshot is made when the second one has."""
     folder = paths.state.parent
     with files.os_errors(folder, "write a snapshot"):
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         with _folder_aside(paths) as aside:
             write_weights(aside.model, net, as_hdf5, diff)
             whole = dataclasses.replace(state, resume={**(state.resume or {}), CHECKSUM: files.sha256(aside.model)})

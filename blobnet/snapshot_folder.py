@@ -1,5 +1,6 @@
 """The snapshots of one prefix in their folder: names, the newest whole pair, what to sweep out and what to keep."""
 
+import contextlib
 import glob
 import logging
 import re
@@ -47,16 +48,35 @@ def paths(prefix: Path, iteration: int, as_hdf5: bool) -> snapshot.Paths:
     )
 
 
-def prepare(prefix: Path, iteration: int) -> None:
-    """Make the folder, sweep out what a killed training left, be sure that files can be written.
+@contextlib.contextmanager
+def prepared(prefix: Path, iteration: int) -> Iterator[None]:
+    """The folder, for a training that runs in the block: made, swept, writable, and no other training's meanwhile.
 
     Snapshots of later iterations than that of the start are another training's: a warning.
     """
-    folder = prefix.parent
-    with files.os_errors(folder, "write snapshots here"):
-        folder.mkdir(parents=True, exist_ok=True)
-        _sweep(prefix)
-        tempfile.TemporaryFile(dir=folder).close()
+    with contextlib.ExitStack() as stack:
+        with files.os_errors(prefix.parent, "write snapshots here"):
+            files.make_folder(prefix.parent)
+            stack.enter_context(_claimed(prefix))
+            _sweep(prefix)
+            tempfile.TemporaryFile(dir=prefix.parent).close()
+        _warn_of_later(prefix, iteration)
+        yield
+
+
+@contextlib.contextmanager
+def _claimed(prefix: Path) -> Iterator[None]:
+    lock = prefix.with_name(f".{prefix.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(lock))
+        except BlobnetError as error:
+            text = f"{error.message}, which trains with this snapshot_prefix; wait for it, or give another prefix"
+            raise BlobnetError(text, file=error.file) from error
+        yield
+
+
+def _warn_of_later(prefix: Path, iteration: int) -> None:
     later = max((found for found in _states(prefix) if found.iteration > iteration), default=None)
     if later is not None:
         log.warning(
@@ -99,7 +119,7 @@ def write_best(prefix: Path, net: Net, as_hdf5: bool) -> None:
     """Write the weights of the best test in the place of those of the one before."""
     path = prefix.with_name(f"{prefix.name}_best.caffemodel{'.h5' if as_hdf5 else ''}")
     with files.os_errors(path, "write"):
-        prefix.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(prefix.parent)
     snapshot.write_weights(path, net, as_hdf5)
 
 

@@ -141,8 +141,12 @@ class Solver:
         self.require(self.param.HasField("max_iter"), "max_iter or max_epoch must be given: it ends the training", "")
         if resume is not None:
             self.restore(resume)
-        if self.param.snapshot or self.param.snapshot_after_train:
-            folder.prepare(self._prefix(), self.iter)
+        with contextlib.ExitStack() as stack:
+            if self.param.snapshot or self.param.snapshot_after_train:
+                stack.enter_context(folder.prepared(self._prefix(), self.iter))
+            self._train()
+
+    def _train(self) -> None:
         self._tell("on_start")
         self.step(self.param.max_iter - self.iter)
         if self.param.snapshot_after_train and self._snapshot_iter != self.iter:

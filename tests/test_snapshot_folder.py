@@ -1,17 +1,26 @@
 """The folder of snapshots: which one is the newest whole pair, what is kept, and what training does without a disk."""
 
 import logging
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from blobnet import snapshot_folder
 from blobnet.errors import BlobnetError
+from blobnet.io import files
 from blobnet.io.weights import read_weights
 from blobnet.solvers import Callback
 from tests.solvers.small import NET, Events, create
 from tests.test_snapshot import FORMATS, largest_file
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +36,62 @@ def trained(folder, fields, **options):
     solver = create(folder, f"snapshot_prefix: 's' {fields}", **options)
     solver.solve()
     return solver
+
+
+# One training at a time
+
+HOLDER = """
+import time
+from pathlib import Path
+from blobnet.io import files
+with files.locked(Path(".s.lock")):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_second_training_with_the_prefix_is_refused_until_the_first_is_gone(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT)})
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        left = tmp_path / ".s_iter_3.solverstate.left.tmp"
+        left.mkdir()
+        rule = rf"is held by process {holder.pid} on .*, which trains with this snapshot_prefix; wait for it, or give"
+        with pytest.raises(BlobnetError, match=rule):
+            trained(tmp_path, "snapshot: 2")
+        assert left.exists() and iterations(tmp_path) == []
+        create(tmp_path, "snapshot: 2 snapshot_prefix: 'other'").solve()
+    finally:
+        holder.kill()
+        holder.communicate()
+    trained(tmp_path, "snapshot: 2")
+    assert iterations(tmp_path) == [2, 4, 6]
+    assert not left.exists() and not (tmp_path / ".s.lock").exists()
+
+
+def test_a_lock_goes_with_the_training_that_fails(tmp_path):
+    with pytest.raises(BlobnetError, match="the loss is inf"):
+        trained(tmp_path, "base_lr: 1e30 snapshot: 2 max_iter: 50")
+    assert not (tmp_path / ".s.lock").exists()
+
+
+def test_a_forked_process_does_not_hold_the_lock(tmp_path):
+    with files.locked(tmp_path / "lock"):
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+    try:
+        with files.locked(tmp_path / "lock"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_folder_that_is_made_is_named(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "blobnet"):
+        create(tmp_path, "snapshot_prefix: 'runs/new/s' max_iter: 1").solve()
+    assert "runs/new: no such folder was there; made it" in caplog.text
 
 
 # The newest whole pair

@@ -2,11 +2,14 @@
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
+import logging
 import os
 import secrets
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +20,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from blobnet.errors import BlobnetError
+
+log = logging.getLogger("blobnet")
 
 MESSAGE_LIMIT = (1 << 31) - 1  # protobuf's own
 
@@ -143,6 +148,48 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         flush(target.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none, and say so: it may be one whose name was misspelt."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        log.info("%s: no such folder was there; made it", path)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file while the block runs; an error where another process holds it, which is named.
+
+    The system drops the lock of a process that ends, however it ends; what then lies at ``path`` bars nobody. A
+    process made by fork does not hold it. Where the file system knows no locks, nobody is kept away.
+    """
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+                os.close(descriptor)
+                raise BlobnetError(f"is held by {holder}", file=str(path)) from error
+            log.warning("%s: this file system knows no locks (%s)", path, error.strerror)
+            return descriptor
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            return descriptor
+        os.close(descriptor)  # its holder has just removed it
 
 
 @contextlib.contextmanager
