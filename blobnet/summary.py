@@ -187,7 +187,9 @@ def _with_batch(param: pb.NetParameter, batch: int | None) -> pb.NetParameter:
     """A copy of the net with this first extent of its inputs; None: as written."""
     copy = pb.NetParameter()
     copy.CopyFrom(param)
-    for layer in copy.layer if batch is not None else ():
+    if batch is None:
+        return copy
+    for layer in copy.layer:
         for field, value in layer.ListFields():
             if field.message_type is not None and "batch_size" in field.message_type.fields_by_name:
                 value.batch_size = batch
