@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blobnet.kernels import patches, simd
+from blobnet.kernels import depthwise_3x3, patches, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
@@ -40,17 +40,26 @@ class Sums(NamedTuple):
 
 def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     """y[n, o] = w[o] * x[n, o // multiplier] + bias[o]."""
+    if depthwise_3x3.fits(geometry, x.shape[1], len(w)):
+        depthwise_3x3.forward(x, w, y, geometry, bias)
+        return
     _correlate(x, patches.patches(geometry).frame, w, _forward_sums(geometry), y, bias)
 
 
 def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     """dx[n, c] = the gradients of its filters' outputs, each turned round."""
+    if depthwise_3x3.fits(geometry, dx.shape[1], len(w)):
+        depthwise_3x3.backward_data(dy, w, dx, geometry, bias)
+        return
     each = dy.shape[1] // dx.shape[1]
     _correlate(dy, patches.phases(geometry)[0], w, _backward_sums(geometry, each), dx, bias)
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
     """dw[o] += dy[n, o] against each shift of x[n, o // multiplier]."""
+    if depthwise_3x3.fits(geometry, x.shape[1], len(dw)):
+        depthwise_3x3.backward_weights(x, dy, dw, geometry)
+        return
     frame, sums = patches.patches(geometry).frame, _forward_sums(geometry)
     lanes = simd.lanes(dw.dtype)
     work = scratch((frame.size + dy.shape[2] + len(sums.taps) + 2 * lanes) * lanes, dw.dtype)

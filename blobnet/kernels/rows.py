@@ -114,13 +114,8 @@ class _Row:
             builder.store(builder.fadd(builder.load(accumulator), term), accumulator)
 
     def add_to_total(self, number: int, accumulators: Sequence[ir.Value]) -> None:
-        builder, emitter = self._builder, self.emitter
+        builder = self._builder
         total = builder.load(accumulators[0])
         for accumulator in accumulators[1:]:
             total = builder.fadd(total, builder.load(accumulator))
-        wide = ir.VectorType(ir.DoubleType(), emitter.lanes)
-        if total.type != wide:
-            total = builder.fpext(total, wide)
-        place = builder.gep(self._totals, [ir.Constant(ir.IntType(64), number * emitter.lanes)])
-        pointer = builder.bitcast(place, wide.as_pointer())
-        builder.store(builder.fadd(builder.load(pointer, align=8), total), pointer, align=8)
+        self.emitter.add_wide(total, self._totals, number)

@@ -73,6 +73,23 @@ class Emitter:
         arguments = [vector, self._at(base, position, vector.type), _int32(4), self.first(count)]
         self._call(f"llvm.masked.store.{kind}.p0", ir.VoidType(), arguments)
 
+    def store_before(self, end: ir.Value, vector: ir.Value, base: ir.Value, position) -> None:
+        """All lanes, but none at ``end`` or beyond."""
+        room = self.builder.sub(end, position)
+        with self.builder.if_else(self.builder.icmp_signed(">=", room, _index(self.lanes))) as (whole, part):
+            with whole:
+                self.store(vector, base, position)
+            with part:
+                self.store_first(vector, base, position, room)
+
+    def add_wide(self, vector: ir.Value, totals: ir.Value, number: int) -> None:
+        """totals[number lanes + lane], float64, grows by the vector."""
+        wide = ir.VectorType(ir.DoubleType(), self.lanes)
+        if vector.type != wide:
+            vector = self.builder.fpext(vector, wide)
+        pointer = self._at(totals, number * self.lanes, wide)
+        self.builder.store(self.builder.fadd(self.builder.load(pointer, align=8), vector), pointer, align=8)
+
     def first(self, count: ir.Value) -> ir.Value:
         """A mask of the first ``count`` lanes."""
         limits = self.splat(self.builder.trunc(count, ir.IntType(32)))

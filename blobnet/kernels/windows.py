@@ -127,19 +127,10 @@ class _Scan:
 
     def store(self, count, k, end, results: Callable) -> None:
         """Store what results(j) gives, pairs of memory and vector for the windows from j on."""
-        emitter, builder = self._emitter, self._emitter.builder
-        lanes = _index(emitter.lanes)
-        with cgutils.for_range_slice(builder, _index(0), count, lanes) as (j, _):
-            position = builder.add(k, j)
-            room = builder.sub(end, position)
-            pairs = results(j)
-            with builder.if_else(builder.icmp_signed(">=", room, lanes)) as (whole, cut):
-                with whole:
-                    for memory, vector in pairs:
-                        emitter.store(vector, memory, position)
-                with cut:
-                    for memory, vector in pairs:
-                        emitter.store_first(vector, memory, position, room)
+        builder = self._emitter.builder
+        with cgutils.for_range_slice(builder, _index(0), count, _index(self._emitter.lanes)) as (j, _):
+            for memory, vector in results(j):
+                self._emitter.store_before(end, vector, memory, builder.add(k, j))
 
     def meet(self, j, visit: Callable) -> None:
         """Call visit(pixels, row, tap) for each tap of the windows from j on."""
