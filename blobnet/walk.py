@@ -1,5 +1,6 @@
 """Walk: the passes over the layers of a net, one by one, or as groups that run as one (``fused``)."""
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ class Walk:
     """Runs a net that is built. ``losses``: the weighted tops of each layer."""
 
     def __init__(self, net: "Net", losses: Sequence[Sequence[WeightedTop]]):
-        self._net = net
+        self._net = weakref.proxy(net)  # the net owns its walk: a cycle would keep both until garbage is collected
         self._losses = losses
         self._seen_shapes = [_shapes(bottom) for bottom in net.bottoms]
         self.fuse(lean=False)

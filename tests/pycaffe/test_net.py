@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections import OrderedDict
 
 import numpy as np
@@ -86,6 +88,25 @@ def test_blobs_outlive_their_net(net):
     blobs = [*net.blobs.values(), *net.params["filter"]]
     del net
     assert all(np.isfinite(blob.data.sum() + blob.diff.sum()) for blob in blobs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [("Net", ("small.prototxt", caffe.TRAIN)), ("SGDSolver", ("solver.prototxt",))]
+)
+def test_memory_is_given_back_at_once(folder, kind, arguments):
+    """Programs make nets in loops: nothing waits for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        made = getattr(caffe, kind)(*arguments)
+        net = getattr(made, "net", made)
+        net.forward()
+        net.backward()
+        within = weakref.ref(net._net)
+        del made, net
+        assert within() is None
+    finally:
+        gc.enable()
 
 
 def test_forward_returns_outputs_and_asked_blobs(net):
