@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from blobnet import config
 from blobnet.blob import Blob
@@ -37,7 +37,8 @@ class Walk:
     """Runs a net that is built. ``losses``: the weighted tops of each layer."""
 
     def __init__(self, net: "Net", losses: Sequence[Sequence[WeightedTop]]):
-        self._net = weakref.proxy(net)  # the net owns its walk: a cycle would keep both until garbage is collected
+        # The net owns its walk: a cycle would keep both until garbage is collected.
+        self._net = cast("Net", weakref.proxy(net))
         self._losses = losses
         self._seen_shapes = [_shapes(bottom) for bottom in net.bottoms]
         self.fuse(lean=False)
