@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from blobnet.errors import BlobnetError
 from blobnet.io.files import os_errors, read_bytes
 from blobnet.kernels import checksum
@@ -155,7 +153,7 @@ class _Table:
         block = self._data[offset : offset + size + _TRAILER]
         if len(block) != size + _TRAILER:
             self._fail(f"is truncated: a block should end at {offset + size + _TRAILER}")
-        if masked_checksum(block[: size + 1]) != int.from_bytes(block[size + 1 :], "little"):
+        if checksum.masked(block[: size + 1]) != int.from_bytes(block[size + 1 :], "little"):
             self._fail(f"has a damaged block at {offset}: the checksum is wrong")
         if block[size] == _UNCOMPRESSED:
             return block[:size]
@@ -268,13 +266,7 @@ def _fragments(data: bytes, path: Path) -> Iterable[tuple[int, bytes]]:
             continue
         if stop > len(data):
             return
-        if length + 7 > room or kind > _LAST or masked_checksum(data[position + 6 : stop]) != checksum_:
+        if length + 7 > room or kind > _LAST or checksum.masked(data[position + 6 : stop]) != checksum_:
             raise BlobnetError(f"is damaged: the log record at {position} fails its checksum", file=str(path))
         yield kind, data[position + 7 : stop]
         position = stop
-
-
-def masked_checksum(data: bytes) -> int:
-    """CRC-32C, rotated and shifted as LevelDB stores it."""
-    crc = int(checksum.crc32c(np.frombuffer(data, np.uint8), checksum.TABLE))
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

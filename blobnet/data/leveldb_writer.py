@@ -7,9 +7,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from blobnet.data.leveldb import COMPARATOR, FOOTER, LOG_BLOCK, MAGIC, masked_checksum
+from blobnet.data.leveldb import COMPARATOR, FOOTER, LOG_BLOCK, MAGIC
 from blobnet.errors import BlobnetError
+from blobnet.io.blob_proto import varint
 from blobnet.io.files import new_folder
+from blobnet.kernels import checksum
 
 _BLOCK = 4096  # bytes, after which a block ends
 _TABLE = 32 << 20  # bytes, after which a table ends
@@ -56,7 +58,7 @@ class _Writer:
             self._end_table()
         next_file = len(self._added) + 2
         counters = [(2, next_file), (9, 0), (3, next_file + 1), (4, self._sequence)]  # log, previous log, next, last
-        edit = b"\1" + _string(COMPARATOR) + b"".join(_varint(tag) + _varint(value) for tag, value in counters)
+        edit = b"\1" + _string(COMPARATOR) + b"".join(varint(tag) + varint(value) for tag, value in counters)
         (self._folder / _MANIFEST).write_bytes(_log([edit, *self._added]))
         (self._folder / "CURRENT").write_text(f"{_MANIFEST}\n")
 
@@ -64,7 +66,7 @@ class _Writer:
         number = len(self._added) + 2
         content = self._table.content()
         (self._folder / f"{number:06d}.ldb").write_bytes(content)
-        numbers = b"".join(map(_varint, (7, _LEVEL, number, len(content))))
+        numbers = b"".join(map(varint, (7, _LEVEL, number, len(content))))
         self._added.append(numbers + _string(self._table.first_key) + _string(self._table.last_key))
         self._table = _Table()
 
@@ -104,9 +106,9 @@ class _Table:
 
     def _append(self, block: bytes) -> bytes:
         """Append a block with its trailer; returns its handle, place and length."""
-        handle = _varint(self._length) + _varint(len(block))
+        handle = varint(self._length) + varint(len(block))
         plain = block + b"\0"  # not compressed
-        self._parts += [plain, masked_checksum(plain).to_bytes(4, "little")]
+        self._parts += [plain, checksum.masked(plain).to_bytes(4, "little")]
         self._length += len(plain) + 4
         return handle
 
@@ -116,7 +118,7 @@ def _block(records: Sequence[tuple[bytes, bytes]]) -> bytes:
     parts, places, length = [], [], 0
     for key, value in records:
         places.append(length)
-        parts.append(b"\0" + _varint(len(key)) + _varint(len(value)) + key + value)
+        parts.append(b"\0" + varint(len(key)) + varint(len(value)) + key + value)
         length += len(parts[-1])
     numbers = [*(places or [0]), len(places or [0])]
     return b"".join([*parts, *(number.to_bytes(4, "little") for number in numbers)])
@@ -134,15 +136,10 @@ def _log(records: Sequence[bytes]) -> bytes:
                 continue
             part, record = record[:room], record[room:]
             kind = bytes([_FRAGMENTS[is_first, not record]])
-            log += masked_checksum(kind + part).to_bytes(4, "little") + len(part).to_bytes(2, "little") + kind + part
+            log += checksum.masked(kind + part).to_bytes(4, "little") + len(part).to_bytes(2, "little") + kind + part
             is_first = False
     return bytes(log)
 
 
-def _varint(value: int) -> bytes:
-    low = value & 0x7F
-    return bytes([low]) if value < 0x80 else bytes([low | 0x80]) + _varint(value >> 7)
-
-
 def _string(data: bytes) -> bytes:
-    return _varint(len(data)) + data
+    return varint(len(data)) + data

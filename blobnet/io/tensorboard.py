@@ -10,8 +10,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from blobnet.io.blob_proto import varint
 from blobnet.io.files import append
 from blobnet.kernels import checksum
@@ -41,7 +39,7 @@ class EventFile:
     def _append(self, event: bytes) -> None:
         event = b"\x09" + struct.pack("<d", time.time()) + event
         length = struct.pack("<Q", len(event))
-        append(self.path, length + _masked_checksum(length) + event + _masked_checksum(event))
+        append(self.path, length + _checksum(length) + event + _checksum(event))
 
 
 def _step(number: int) -> bytes:
@@ -53,7 +51,5 @@ def _field(number: int, content: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
-def _masked_checksum(data: bytes) -> bytes:
-    crc = int(checksum.crc32c(np.frombuffer(data, np.uint8), checksum.TABLE))
-    rotated = (crc >> 15 | crc << 17) + 0xA282EAD8
-    return struct.pack("<I", rotated & 0xFFFFFFFF)
+def _checksum(data: bytes) -> bytes:
+    return checksum.masked(data).to_bytes(4, "little")

@@ -24,3 +24,9 @@ def crc32c(data, table):
     for index in range(data.size):
         crc = table[(crc ^ data[index]) & 0xFF] ^ (crc >> np.uint32(8))
     return crc ^ np.uint32(0xFFFFFFFF)
+
+
+def masked(data: bytes) -> int:
+    """The checksum of bytes, rotated and shifted as the files of LevelDB and TensorFlow hold it."""
+    crc = int(crc32c(np.frombuffer(data, np.uint8), TABLE))
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -15,13 +15,14 @@ import h5py
 import numpy as np
 
 from blobnet import config, snapshot
-from blobnet.data import database, image_list, leveldb
+from blobnet.data import database, image_list
 from blobnet.data.hdf5 import RowSource
 from blobnet.data.lmdb import write_database
 from blobnet.data.records import datum_pixels
 from blobnet.errors import BlobnetError
 from blobnet.io import blob_proto, files, hdf5, images, mean, weights
 from blobnet.io import safetensors as safetensors_io
+from blobnet.kernels import checksum
 from blobnet.net import Net
 from blobnet.passes import upgrade
 from blobnet.proto import blobnet_pb2 as pb
@@ -265,13 +266,13 @@ def read_lmdb(folder: Path, dice: random.Random):
 @target(leveldbs)
 def read_leveldb(folder: Path, dice: random.Random):
     """Half of the times with every checksum taken for right, so that damage goes deeper."""
-    kept = leveldb._masked_checksum
+    kept = checksum.masked
     try:
         if dice.random() < 0.5:
-            leveldb._masked_checksum = lambda data: _Equal()
+            checksum.masked = lambda data: _Equal()
         _read_all(folder, pb.DataParameter.LEVELDB)
     finally:
-        leveldb._masked_checksum = kept
+        checksum.masked = kept
 
 
 class _Equal:
