@@ -235,8 +235,7 @@ class Net:
         self.predict_only()
         self._walk.fuse(lean=True, frozen=True)
         self.frozen = True
-        hidden = self._walk.hidden()
-        self.blobs = {name: blob for name, blob in self.blobs.items() if name not in hidden}
+        self.blobs = {name: blob for name, blob in self.blobs.items() if name not in self.hidden}
 
     # What there is
 
@@ -244,6 +243,11 @@ class Net:
     def steps(self) -> list[range]:
         """The indices of the layers in the order that they run; neighbours that run as one are one step."""
         return self._walk.steps()
+
+    @property
+    def hidden(self) -> set[str]:
+        """The names of the blobs between layers that run as one, which a lean or frozen net does not make."""
+        return self._walk.hidden()
 
     @property
     def layer_names(self) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from blobnet import receptive
+from blobnet import memory, receptive
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, error_at
 from blobnet.net import Net
@@ -37,6 +37,7 @@ class Row(NamedTuple):
 class Summary(NamedTuple):
     rows: list[Row]
     notes: list[str]  # what was taken for granted
+    training: memory.Memory | None = None  # in the TRAIN phase
 
     @property
     def parameters(self) -> int:
@@ -88,10 +89,14 @@ def summarize(
         _strip_fillers(layer)
     if batch is None and not any(layer.type in _TIME_FIRST for layer in param.layer):
         try:
-            return Summary(rows(Net(_with_batch(param, 1), phase, **options)), notes)
+            return _of_net(Net(_with_batch(param, 1), phase, **options), notes)
         except BlobnetError:
             notes.append("the batch is the one written: the net cannot be built for one image")
-    return Summary(rows(Net(_with_batch(param, batch), phase, **options)), notes)
+    return _of_net(Net(_with_batch(param, batch), phase, **options), notes)
+
+
+def _of_net(net: Net, notes: list[str]) -> Summary:
+    return Summary(rows(net), notes, memory.of_training(net) if net.phase == pb.TRAIN else None)
 
 
 def rows(net: Net) -> list[Row]:
@@ -220,7 +225,16 @@ def table(summary: Summary) -> list[str]:
     totals = map(_number, (summary.parameters, summary.multiply_adds))
     cells.append(("total", "", "", *totals, "", "", "", _number(summary.activations)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(_padded(line, widths)).rstrip() for line in cells]
+    lines = ["  ".join(_padded(line, widths)).rstrip() for line in cells]
+    return lines + (_memory(summary.training) if summary.training else [])
+
+
+def _memory(training: memory.Memory) -> list[str]:
+    parts = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in training._asdict().items())
+    return [
+        "",
+        f"Training with momentum takes about {training.peak / 1e6:.0f} MB, with batches like this one ({parts})",
+    ]
 
 
 def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:

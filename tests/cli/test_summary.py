@@ -19,6 +19,7 @@ def test_batch_phase_and_input(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "2 x 3 x 227 x 227, 2" in lines[1]
     assert not any(line.startswith("accuracy") for line in lines)
+    assert lines[-1].startswith("Training with momentum takes about 9") and "learned 732" in lines[-1]
 
 
 @pytest.mark.parametrize("shape", ["data", "data=3xx4", "=3", "data=0x3"])
