@@ -8,7 +8,8 @@ import contextlib
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,25 @@ def append_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray]) -> None
                 dataset = file[name]
                 dataset.resize(len(dataset) + len(values), axis=0)
                 dataset[-len(values) :] = values
+
+
+def keep_rows(path: str | os.PathLike, names: Iterable[str], count: int) -> None:
+    """Cut the datasets of a file that ``begin_rows`` has begun back to their first rows, atomically.
+
+    An error where the file has fewer.
+    """
+    import h5py
+
+    with Reader(path) as reader:
+        lengths = {reader.shape(name)[0] for name in names}
+    if min(lengths) < count:
+        raise BlobnetError(f"holds {min(lengths)} rows; {count} were written", file=str(path))
+    if max(lengths) > count:
+        with _errors(path, "write"), atomic_write(path) as temporary:
+            shutil.copyfile(path, temporary)
+            with h5py.File(temporary, "r+") as file:
+                for name in names:
+                    file[name].resize(count, axis=0)
 
 
 def _reserve(path: str | os.PathLike, size: int) -> None:

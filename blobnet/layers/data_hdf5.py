@@ -1,14 +1,19 @@
 """Layers on HDF5 files: HDF5Data reads batches, HDF5Output writes them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from blobnet.blob import Blob
 from blobnet.data.hdf5 import RowSource
+from blobnet.errors import BlobnetError
 from blobnet.io import hdf5
 from blobnet.layers.base import Layer
 from blobnet.layers.data import DataLayer, placed
 from blobnet.layers.registry import register
+
+log = logging.getLogger("blobnet")
 
 
 @register("HDF5Data")
@@ -82,7 +87,8 @@ class HDF5Data(DataLayer):
 class HDF5Output(Layer):
     """Writes its bottoms into a file as the datasets ``data`` and ``label``, seen as N C H W.
 
-    The first forward pass begins the file, later ones append their rows. The gradient is zero.
+    The first forward pass begins the file, later ones append their rows. A resumed training goes on behind the rows
+    that were there at its snapshot. The gradient is zero.
 
     hdf5_output_param
         file_name: the file to write, relative to the working folder
@@ -97,7 +103,8 @@ class HDF5Output(Layer):
         self.require(bool(path), "file_name must name the file to write", "hdf5_output_param.file_name")
         with placed(self.param):
             self.context.permit_writing(path)
-        self._begun = False
+        self._written = 0  # rows
+        self._restored = False
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for blob in bottom:
@@ -112,10 +119,29 @@ class HDF5Output(Layer):
             name: blob.data.reshape(blob.num, blob.channels, blob.height, blob.width)
             for name, blob in zip(("data", "label"), bottom, strict=True)
         }
-        write = hdf5.append_rows if self._begun else hdf5.begin_rows
         with placed(self.param):
-            write(self.context.permit_writing(self.param.hdf5_output_param.file_name), rows)
-        self._begun = True
+            path = self.context.permit_writing(self.param.hdf5_output_param.file_name)
+            if self._restored and self._written:
+                self._return_to_snapshot(path, rows)
+            write = hdf5.append_rows if self._written else hdf5.begin_rows
+            write(path, rows)
+        self._written += bottom[0].num
+        self._restored = False
+
+    def _return_to_snapshot(self, path: Path, names: Iterable[str]) -> None:
+        """Cut off the rows that were written after the snapshot; without those before it, the file begins anew."""
+        try:
+            hdf5.keep_rows(path, names, self._written)
+        except BlobnetError as error:
+            log.warning("%s; the output begins anew", error)
+            self._written = 0
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "written": self._written}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._written, self._restored = state.get("written", 0), True
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         for blob, wanted in zip(bottom, propagate_down, strict=True):

@@ -138,6 +138,52 @@ def test_output_begins_a_file_and_appends(tmp_path):
         np.testing.assert_array_equal(file["label"][:, 0, 0, 0], [0, 1, 1, 2, 2, 3])
 
 
+def written(path) -> list[float]:
+    with h5py.File(path) as file:
+        assert len(file["data"]) == len(file["label"])
+        return file["label"][:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("again", [0, 1, 3])
+def test_output_goes_on_behind_the_rows_of_the_snapshot(tmp_path, again):
+    """``again``: passes made between the snapshot and the kill."""
+    path = tmp_path / "out.h5"
+    net = output_net(path)
+    net.forward(label=[0, 1])
+    net.forward(label=[2, 3])
+    state = net.state()
+    for number in range(again):
+        net.forward(label=[90 + number, 90])
+    resumed = output_net(path)
+    resumed.restore(state)
+    assert len(written(path)) == 4 + 2 * again
+    resumed.forward(label=[4, 5])
+    resumed.forward(label=[6, 7])
+    assert written(path) == list(range(8))
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("harm", ["gone", "no HDF5", "too few rows", "links"])
+def test_output_begins_anew_where_the_rows_of_the_snapshot_are_gone(tmp_path, caplog, harm):
+    path = tmp_path / "out.h5"
+    net = output_net(path)
+    net.forward(label=[0, 1])
+    state = net.state()
+    path.unlink()
+    if harm == "no HDF5":
+        path.write_text("text")
+    elif harm == "too few rows":
+        output_net(path, data="dim: 1 dim: 3", label="dim: 1").forward()
+    elif harm == "links":
+        with h5py.File(path, "w") as file:
+            file["data"] = file["label"] = h5py.ExternalLink("other.h5", "/x")
+    resumed = output_net(path)
+    resumed.restore(state)
+    resumed.forward(label=[4, 5])
+    assert written(path) == [4, 5]
+    assert "out.h5: " in caplog.text and "the output begins anew" in caplog.text
+
+
 def test_output_on_a_full_disk_is_an_error_and_what_was_written_stays(tmp_path):
     net = output_net(tmp_path / "out.h5", data="dim: 2 dim: 3 dim: 100 dim: 100")
     net.forward()
