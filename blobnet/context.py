@@ -34,9 +34,24 @@ class Context:
         return not self.allowed_modules.isdisjoint((module, ANY_MODULE))
 
     def find(self, path: str) -> Path:
+        """The file or folder a prototxt names, which must be there; looked up as ``place`` does."""
+        found = self.place(path)
+        if not found.exists():
+            raise BlobnetError(f"cannot read: No such file or directory{self._searched(path)}", file=path)
+        return found
+
+    def _searched(self, path: str) -> str:
+        if Path(path).is_absolute():
+            return ""
+        folders = [f"in the working folder {Path.cwd()}"]
+        if self.folder is not None and self.folder.resolve() != Path.cwd():
+            folders.append(f"in the prototxt's, {self.folder.resolve()}")
+        return f" {' or '.join(folders)}"
+
+    def place(self, path: str) -> Path:
         """The file or folder a prototxt names: relative to the working folder, else to the prototxt's.
 
-        Where neither has it, the zoo is asked for a database or file of that name.
+        Where neither has it, the zoo is asked for a database or file of that name; else it is the name as it stands.
         A net that is not trusted finds regular files and folders within the prototxt's folder only.
         """
         named = Path(path)

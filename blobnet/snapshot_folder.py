@@ -35,9 +35,9 @@ def prefix(param: pb.SolverParameter, context: Context) -> Path | None:
     named, file = param.snapshot_prefix, param.source_info.file
     if not named:
         return Path(file).with_suffix("") if file else None
-    if named.endswith("/") or context.find(named).is_dir():
-        return context.find(named) / Path(file or "solver").stem
-    return context.find(str(Path(named).parent)) / Path(named).name
+    if named.endswith("/") or context.place(named).is_dir():
+        return context.place(named) / Path(file or "solver").stem
+    return context.place(str(Path(named).parent)) / Path(named).name
 
 
 def paths(prefix: Path, iteration: int, as_hdf5: bool) -> snapshot.Paths:

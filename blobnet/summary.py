@@ -160,7 +160,7 @@ def _unknown_shape(layer: pb.LayerParameter, rule: str, field: str) -> BlobnetEr
 def _is_there(layer: pb.LayerParameter, context: Context) -> bool:
     """Whether the source can be read; the zoo's databases are not made for their shape, which is known."""
     source = getattr(layer, _SOURCES[layer.type]).source
-    return bool(source) and Path(source).name not in datasets.names() and context.find(source).exists()
+    return bool(source) and Path(source).name not in datasets.names() and context.place(source).exists()
 
 
 def _image_shape(layer: pb.LayerParameter, notes: list[str]) -> Shape:

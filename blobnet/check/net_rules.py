@@ -168,7 +168,7 @@ def missing_file(net: NetSubject) -> Iterator[Place]:
         for message, field in named:
             path = getattr(getattr(layer, message), field)
             try:
-                fault = "" if not path or net.context.find(path).exists() else f'there is no "{path}"'
+                fault = "" if not path or net.context.place(path).exists() else f'there is no "{path}"'
             except BlobnetError as error:
                 fault = str(error)
             if fault:

@@ -97,7 +97,7 @@ def test_a_gpu_is_asked_for(run_folder, capsys):
     ("change", "said"),
     [
         (("base_lr", "base_rl"), "solver.prototxt:3: .*base_rl.*base_lr"),
-        (("net.prototxt", "none.prototxt"), "none.prototxt: cannot read the file: No such file or directory"),
+        (("net.prototxt", "none.prototxt"), "none.prototxt: cannot read: No such file or directory"),
         (('"fixed"', '"fixd"'), 'solver.prototxt:4: lr_policy must be one of .* got "fixd"; did you mean "fixed"'),
     ],
 )

@@ -217,7 +217,7 @@ def test_old_fields_work_as_transform_param(folder):
 @pytest.mark.parametrize(
     ("make", "fields", "transform", "message"),
     [
-        (data_net, 'source: "nowhere"', "", "no such folder"),
+        (data_net, 'source: "nowhere"', "", "nowhere: cannot read: No such file or directory"),
         (data_net, 'source: ""', "", "source must name a database folder"),
         (data_net, "batch_size: 0", "", "batch_size must be given and positive"),
         (data_net, "backend: LEVELDB", "", "holds no LEVELDB database; it is LMDB"),

@@ -88,7 +88,7 @@ def test_doubles_reach_a_double_net(folder):
         ({}, {"fields": ""}, "batch_size must be given and positive"),
         ({}, {"source": "nowhere"}, "nowhere: cannot read"),
         ({"list.txt": ""}, {}, "list.txt: the list names no HDF5 files"),
-        ({"list.txt": "0.h5\nmissing.h5"}, {}, r"missing.h5: cannot read HDF5"),
+        ({"list.txt": "0.h5\nmissing.h5"}, {}, r"missing.h5: cannot read: No such file"),
         ({"2.h5": "no HDF5"}, {}, r"2.h5: cannot read HDF5"),
         ({}, {"tops": ("data", "score")}, r'0.h5: HDF5 member "score" is missing'),
         ({}, {"extra": "transform_param { scale: 2 }"}, "takes data as they are; remove transform_param"),

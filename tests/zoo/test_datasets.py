@@ -53,7 +53,7 @@ def test_a_prototxt_names_a_database_like_any_other(cache, tmp_path, monkeypatch
     (tmp_path / "model" / "mnist_test_lmdb").mkdir(parents=True)
     assert context.find("mnist_test_lmdb") == tmp_path / "model" / "mnist_test_lmdb"
     (tmp_path / "mnist_test_lmdb").mkdir()
-    assert str(context.find("mnist_test_lmdb")) == "mnist_test_lmdb"
+    assert str(context.place("mnist_test_lmdb")) == "mnist_test_lmdb"
 
 
 def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch):
