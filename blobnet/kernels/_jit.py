@@ -53,9 +53,9 @@ def _toolchain() -> str:
 
 
 def _with_imports(module: str) -> set[str]:
-    """The module and, closed over their imports, the kernel modules it uses; this one always."""
+    """The module and, closed over their imports, the kernel modules it uses; always this one, and what runs kernels."""
     found: set[str] = set()
-    pending = [module, __name__]
+    pending = [module, __name__, f"{_PACKAGE}.region"]
     while pending:
         name = pending.pop()
         if name not in found:

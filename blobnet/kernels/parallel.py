@@ -4,8 +4,9 @@ A kernel that can run in parallel takes ``(start, stop, *arrays)`` and handles t
 Items are cut into blocks of ``grain``, whatever the number of threads; each block writes its own part of
 the result. So the bits never depend on how many threads there are.
 
-The threads are ordinary Python threads that wait on a lock: kernels run without the GIL, and handing one over
-takes about 10 microseconds. One region runs at a time; a kernel called meanwhile from another thread runs alone.
+The threads are ordinary Python threads in compiled code, without the GIL, where ``region`` hands them their parts.
+One that finds no work for a while waits on a lock, and is woken for the next region, which does not wait for it.
+One region runs at a time; a kernel called meanwhile from another thread runs alone.
 """
 
 import os
@@ -13,54 +14,51 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any
 
 import numpy as np
+from numba.core.dispatcher import Dispatcher
 
 from blobnet import config
+from blobnet.kernels import region
 from blobnet.kernels.workspace import CACHE_LINE, work_array
+
+# Parts of a region for each thread: more than one, so that a thread which falls behind leaves some to the others.
+PARTS_OF_A_THREAD = 4
 
 
 class _Worker(threading.Thread):
-    """A thread that waits for a call, runs it, and reports back."""
+    """A thread that runs parts of the regions on the board."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: np.ndarray, number: int):
         super().__init__(name="blobnet-kernel", daemon=True)
-        self._called, self._returned = threading.Lock(), threading.Lock()
-        self._called.acquire()
-        self._returned.acquire()
-        self._error: BaseException | None = None
+        self._board, self._number = board, number
+        self._called = threading.Lock()
+        self._asleep = False
         self.start()
 
-    def call(self, kernel: Callable, *args: Any) -> None:
-        self._kernel, self._args = kernel, args
-        self._called.release()
-
-    def wait(self) -> BaseException | None:
-        """Wait for the call to end; returns what it raised."""
-        self._returned.acquire()
-        return self._error
+    def wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self._called.release()
 
     def run(self) -> None:
+        self._called.acquire()
         while True:
+            region.serve(self._board, self._number)
+            self._asleep = True
             self._called.acquire()
-            self._error = None
-            try:
-                self._kernel(*self._args)
-            except BaseException as error:  # handed to the caller
-                self._error = error
-            del self._kernel, self._args
-            self._returned.release()
 
 
 _busy = threading.Lock()
+_board = region.board()
 _pool: list[_Worker] = []
+_own = threading.local()  # the board of a thread that runs alone
 
 
 def _forget_threads() -> None:
     """In a forked child the threads are gone, and the lock may be held by one of them."""
-    global _busy
-    _busy = threading.Lock()
+    global _busy, _board
+    _busy, _board = threading.Lock(), region.board()
     _pool.clear()
 
 
@@ -75,32 +73,34 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
     scratch  a work array with one row per thread; the kernel gets its row as a last argument
     """
     start = perf_counter() if _observer else 0.0
-    _run(kernel, count, args, grain, scratch)
+    if isinstance(kernel, Dispatcher):
+        _run(kernel, count, args, grain, scratch)
+    else:  # not compiled
+        kernel(0, count, *args, *([] if scratch is None else [scratch[0]]))
     if _observer:
         _observer(kernel, perf_counter() - start)
 
 
-def _run(kernel: Callable, count: int, args: tuple, grain: int, scratch: np.ndarray | None) -> None:
+def _run(kernel: Dispatcher, count: int, args: tuple, grain: int, scratch: np.ndarray | None) -> None:
     blocks = -(-count // grain)
-    parts = min(config.threads(), blocks if scratch is None else min(blocks, len(scratch)))
-    if parts <= 1 or not _busy.acquire(blocking=False):
-        kernel(0, count, *args, *_row(scratch, 0))
-        return
-    try:
-        while len(_pool) < parts - 1:
-            _pool.append(_Worker())
-        bounds = [min(count, blocks * part // parts * grain) for part in range(parts + 1)]
-        others = _pool[: parts - 1]
-        for part, worker in enumerate(others, start=1):
-            worker.call(kernel, bounds[part], bounds[part + 1], *args, *_row(scratch, part))
+    threads = min(config.threads(), blocks)
+    start = region.starter(kernel)
+    if threads > 1 and _busy.acquire(blocking=False):
         try:
-            kernel(0, bounds[1], *args, *_row(scratch, 0))
+            for number in range(len(_pool) + 1, threads):
+                _pool.append(_Worker(_board, number))
+            for worker in _pool[: threads - 1]:
+                worker.wake()
+            parts = min(blocks, PARTS_OF_A_THREAD * threads)
+            failed = start(_board, count, blocks, grain, parts, threads, scratch, *args)
         finally:
-            errors = [error for worker in others if (error := worker.wait()) is not None]
-        if errors:
-            raise errors[0]
-    finally:
-        _busy.release()
+            _busy.release()
+    else:
+        if not hasattr(_own, "board"):
+            _own.board = region.board()
+        failed = start(_own.board, count, blocks, grain, 1, 1, scratch, *args)
+    if failed:
+        raise MemoryError(kernel.__name__)
 
 
 _observer: Callable[[Callable, float], None] | None = None
@@ -121,7 +121,3 @@ def scratch(size: int, dtype) -> np.ndarray:
     """A work array for ``parallel_for``: one row of ``size`` elements, or a few more, per thread."""
     lanes = CACHE_LINE // np.dtype(dtype).itemsize
     return work_array("scratch", (config.threads(), -(-size // lanes) * lanes), dtype)
-
-
-def _row(scratch: np.ndarray | None, part: int) -> tuple[np.ndarray, ...]:
-    return () if scratch is None else (scratch[part],)

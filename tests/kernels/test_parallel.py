@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from blobnet import config
+from blobnet.kernels._jit import jit
 from blobnet.kernels.parallel import observed, parallel_for, scratch
 
 
@@ -16,11 +17,30 @@ def four_threads():
     config.set_threads(before)
 
 
+@jit(cache=False)
 def mark(start, stop, owner):
     owner[start:stop] += 1
 
 
-@pytest.mark.parametrize(("count", "grain"), [(1, 1), (3, 1), (17, 4), (1000, 7), (5, 100)])
+@jit(cache=False)
+def note_start(start, stop, starts):
+    starts[start:stop] = start
+
+
+@jit(cache=False)
+def note_row(start, stop, rows, row):
+    for _ in range(1000):  # long enough for other threads to come
+        row[0] = start
+    rows[start:stop] = row.ctypes.data
+    rows[start:stop] += 0 if row[0] == start else 1
+
+
+@jit(cache=False)
+def take_memory(start, stop, size):
+    np.empty(size)[0] = 1
+
+
+@pytest.mark.parametrize(("count", "grain"), [(0, 1), (1, 1), (3, 1), (17, 4), (1000, 7), (5, 100), (1 << 20, 1)])
 def test_every_item_is_handled_once(count, grain):
     owner = np.zeros(count, int)
     parallel_for(mark, count, owner, grain=grain)
@@ -28,36 +48,54 @@ def test_every_item_is_handled_once(count, grain):
 
 
 def test_parts_begin_at_whole_grains():
-    starts = []
-    parallel_for(lambda start, stop: starts.append(start), 100, grain=8)
-    assert len(starts) == 4 and all(start % 8 == 0 for start in starts)
+    starts = np.empty(100, int)
+    parallel_for(note_start, 100, starts, grain=8)
+    assert len(set(starts)) > 1 and all(start % 8 == 0 for start in starts)
 
 
-def test_each_thread_has_a_row_of_scratch():
-    rows = []
-    parallel_for(lambda start, stop, row: rows.append(row.ctypes.data), 8, scratch=scratch(5, np.float32))
-    assert len(set(rows)) == 4
+def test_a_thread_has_a_row_of_scratch_to_itself():
+    work, rows = scratch(5, np.float32), np.zeros(256, np.int64)
+    for _ in range(50):
+        parallel_for(note_row, 256, rows, scratch=work)
+        assert set(rows) <= {row.ctypes.data for row in work}
 
 
-@pytest.mark.parametrize("failing", [0, 3])
-def test_an_exception_of_any_thread_reaches_the_caller(failing):
-    def fail(start, stop):
-        if start <= failing < stop:
-            raise ZeroDivisionError(start)
-
-    with pytest.raises(ZeroDivisionError):
-        parallel_for(fail, 4)
-    parallel_for(mark, 4, np.zeros(4))  # and the pool goes on
+def test_fewer_threads_than_before_keep_to_their_rows():
+    for threads in (4, 2, 4, 1, 3):
+        config.set_threads(threads)
+        work, rows = scratch(5, np.float32), np.zeros(64, np.int64)
+        parallel_for(note_row, 64, rows, scratch=work)
+        assert set(rows) <= {row.ctypes.data for row in work}
 
 
-def test_a_call_from_within_or_beside_a_region_runs_alone():
-    threads = set()
+def test_a_kernel_that_finds_no_memory_is_an_error():
+    with pytest.raises(MemoryError, match="take_memory"):
+        parallel_for(take_memory, 4, 1 << 55)
+    owner = np.zeros(4, int)
+    parallel_for(mark, 4, owner)  # and the pool goes on
+    assert (owner == 1).all()
 
-    def outer(start, stop):
-        parallel_for(lambda *_: threads.add((start, threading.get_ident())), 8)
 
-    parallel_for(outer, 4)
-    assert len(threads) == 4
+def test_what_is_not_compiled_runs_where_it_is_called():
+    calls = []
+    parallel_for(lambda start, stop, *rows: calls.append((start, stop, len(rows))), 8, scratch=scratch(5, np.float32))
+    assert calls == [(0, 8, 1)]
+
+
+def test_regions_of_several_threads_do_not_meet():
+    def work(results):
+        for _ in range(200):
+            owner = np.zeros(64, int)
+            parallel_for(mark, 64, owner)
+            results.append((owner == 1).all())
+
+    results: list[bool] = []
+    threads = [threading.Thread(target=work, args=(results,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 600 and all(results)
 
 
 def _in_child(queue):

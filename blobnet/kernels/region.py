@@ -1,0 +1,230 @@
+"""A parallel region as compiled code: parts of a kernel's items, claimed by whichever thread is free.
+
+The threads share a small array of numbers, the *board*. A region begins when its first thread writes on it the
+addresses of the kernel and of its arguments, and a *ticket*: the numbers of the region, of threads, of parts and of
+the next part, in one word. Threads that watch the board claim parts by exchanging the ticket for its successor, run
+them and count them; the region ends when all parts are counted. Nobody waits for a thread that has not begun:
+whoever is there does the work. Nothing here takes Python's lock, so that a region begins within a microsecond.
+"""
+
+import functools
+import types as python_types
+from collections.abc import Callable
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, compiler, types
+from numba.core.dispatcher import Dispatcher
+from numba.extending import intrinsic
+
+from blobnet.kernels._jit import jit
+
+# The board: places of its numbers, each on a cache line of its own that others are written to meanwhile.
+TICKET, DONE, FAILED = 0, 8, 16
+KERNEL, ARGUMENTS, COUNT, BLOCKS, GRAIN = 24, 25, 26, 27, 28
+BOARD_SIZE = 32
+
+# Bits of a ticket, from the lowest: next part, parts, threads, region.
+PARTS_AT, THREADS_AT, REGION_AT = 16, 32, 44
+MOST_PARTS, MOST_THREADS, MOST_REGIONS = (1 << 16) - 1, (1 << 12) - 1, (1 << 19) - 1
+
+# Looks at the board before a thread that finds no work gives up: a millisecond or two, longer than Python takes
+# from one layer to the next.
+PATIENCE = 40_000
+
+
+def board() -> np.ndarray:
+    return np.zeros(BOARD_SIZE, np.int64)
+
+
+@functools.cache
+def starter(kernel: Dispatcher) -> Callable:
+    """The compiled ``start(board, count, blocks, grain, parts, threads, scratch, *args)`` of a kernel: runs a region.
+
+    Item ranges go to ``kernel(start, stop, *args)``, with the row of the thread in ``scratch`` as a last argument
+    unless that is None. Returns how many parts failed, which only a lack of memory can make them.
+    """
+    names = {**globals(), "_post_kernel": _poster(kernel)}
+    start = python_types.FunctionType(_start.__code__, names, f"start_{kernel.__name__}")
+    start.__qualname__, start.__module__ = start.__name__, kernel.__module__
+    return jit(start, fastmath=kernel.targetoptions["fastmath"])  # what is compiled within inherits it
+
+
+def _post_kernel(board, scratch, args):
+    """Put the addresses of a kernel and its arguments on the board: each ``starter`` has its own (``_poster``)."""
+
+
+def _start(board, count, blocks, grain, parts, threads, scratch, *args):
+    board[COUNT], board[BLOCKS], board[GRAIN] = count, blocks, grain
+    board[DONE] = board[FAILED] = 0
+    _post_kernel(board, scratch, args)
+    region = (board[TICKET] >> REGION_AT) + 1 & MOST_REGIONS
+    _exchange(board, TICKET, board[TICKET], region << REGION_AT | threads << THREADS_AT | parts << PARTS_AT)
+    run_parts(board, 0)
+    while _load(board, DONE) < parts:
+        _pause()
+    return board[FAILED]
+
+
+@jit
+def run_parts(board, thread):
+    """Claim and run parts of the region on the board until there are no more; returns how many."""
+    ran = 0
+    while True:
+        ticket = _load(board, TICKET)
+        part, parts, threads = ticket & MOST_PARTS, ticket >> PARTS_AT & MOST_PARTS, ticket >> THREADS_AT & MOST_THREADS
+        if part >= parts or thread >= threads:
+            return ran
+        if _exchange(board, TICKET, ticket, ticket + 1):
+            count, blocks, grain = board[COUNT], board[BLOCKS], board[GRAIN]
+            start, stop = blocks * part // parts * grain, blocks * (part + 1) // parts * grain
+            if _call(board[KERNEL], start, min(stop, count), thread, board[ARGUMENTS]):
+                _add(board, FAILED)
+            _add(board, DONE)
+            ran += 1
+
+
+@jit
+def serve(board, thread):
+    """Run parts of whatever region is on the board, until none has come for a while."""
+    idle = 0
+    while idle < PATIENCE:
+        if run_parts(board, thread):
+            idle = 0
+        _pause()
+        idle += 1
+
+
+def _poster(kernel: Dispatcher) -> Callable:
+    """The intrinsic that puts the addresses of a kernel and its arguments on the board."""
+
+    @intrinsic
+    def post_kernel(typing, board, scratch, args):
+        rows = [] if isinstance(scratch, types.NoneType) else [types.Array(scratch.dtype, 1, "C")]
+        signature = types.void(types.intp, types.intp, *args.types, *rows)
+
+        def emit(context, builder, outer, values):
+            _, rows_value, args_value = values
+            packed = cgutils.pack_struct(builder, [args_value, rows_value])
+            arguments = cgutils.alloca_once_value(builder, packed)
+            caller = _caller(context, builder, kernel, signature, outer.args[1], packed.type)
+            address = _board(context, builder, outer, values)
+            word = ir.IntType(64)
+            builder.store(builder.ptrtoint(caller, word), builder.gep(address, [_word(KERNEL)]))
+            builder.store(builder.ptrtoint(arguments, word), builder.gep(address, [_word(ARGUMENTS)]))
+            return context.get_dummy_value()
+
+        return types.void(board, scratch, args), emit
+
+    return post_kernel
+
+
+def _caller(context, builder, kernel: Dispatcher, signature, scratch, packed: ir.Type) -> ir.Function:
+    """A function (start, stop, thread, address of the arguments) -> whether the kernel failed."""
+    word = ir.IntType(64)
+    module = builder.module
+    function = ir.Function(module, ir.FunctionType(_FAILED, [word] * 4), module.get_unique_name("call_kernel"))
+    function.linkage = "internal"
+    start, stop, thread, address = function.args
+    inner = ir.IRBuilder(function.append_basic_block())
+    args, rows = cgutils.unpack_tuple(inner, inner.load(inner.inttoptr(address, packed.as_pointer())))
+    arguments = [start, stop, *cgutils.unpack_tuple(inner, args)]
+    has_rows = not isinstance(scratch, types.NoneType)
+    if has_rows:
+        row = types.Array(scratch.dtype, 1, "C")(scratch, types.intp)
+        arguments.append(_run(context, inner, _row, row, [rows, thread], compiler.Flags())[1])
+    flags = compiler.Flags()
+    kernel.targetdescr.options.parse_as_flags(flags, kernel.targetoptions)
+    status, _ = _run(context, inner, kernel.py_func, signature, arguments, flags)
+    if has_rows:
+        context.nrt.decref(inner, signature.args[-1], arguments[-1])
+    inner.ret(inner.zext(status.is_error, _FAILED))
+    return function
+
+
+def _row(rows, thread):
+    return rows[thread]
+
+
+def _run(context, builder, function: Callable, signature, arguments: list, flags: compiler.Flags):
+    """Compile a Python function into the module at hand and call it; returns its status and result."""
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    compiled = context.compile_subroutine(builder, function, signature, flags=flags, caching=False)
+    return context.call_internal_no_propagate(builder, compiled.fndesc, signature, arguments)
+
+
+_FAILED = ir.IntType(32)
+_PAUSES = {"x86_64": ("llvm.x86.sse2.pause", []), "aarch64": ("llvm.aarch64.hint", [1])}
+
+
+@intrinsic
+def _call(typing, kernel, start, stop, thread, arguments):
+    """Call what ``_caller`` has made."""
+
+    def emit(context, builder, signature, values):
+        address, *rest = values
+        function = ir.FunctionType(_FAILED, [value.type for value in rest])
+        return builder.call(builder.inttoptr(address, function.as_pointer()), rest)
+
+    return types.int32(*[types.intp] * 5), emit
+
+
+@intrinsic
+def _load(typing, board, place):
+    """The number there; what its writer has written before is seen too."""
+
+    def emit(context, builder, signature, values):
+        return builder.load_atomic(_place(context, builder, signature, values), "acquire", 8)
+
+    return types.intp(board, types.intp), emit
+
+
+@intrinsic
+def _exchange(typing, board, place, old, new):
+    """Replace the number there, if it is ``old``; whether it was."""
+
+    def emit(context, builder, signature, values):
+        target = _place(context, builder, signature, values)
+        return builder.extract_value(builder.cmpxchg(target, *values[2:], "acq_rel", "acquire"), 1)
+
+    return types.boolean(board, types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
+def _add(typing, board, place):
+    """Add 1 to the number there."""
+
+    def emit(context, builder, signature, values):
+        builder.atomic_rmw("add", _place(context, builder, signature, values), _word(1), "acq_rel")
+        return context.get_dummy_value()
+
+    return types.void(board, types.intp), emit
+
+
+@intrinsic
+def _pause(typing):
+    """Let the other thread of the core, or a virtual processor, know that this one waits."""
+
+    def emit(context, builder, signature, values):
+        processor = llvmlite.binding.get_default_triple().partition("-")[0]
+        if processor in _PAUSES:
+            name, hints = _PAUSES[processor]
+            arguments = [ir.Constant(ir.IntType(32), hint) for hint in hints]
+            instruction = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+            builder.call(cgutils.get_or_insert_function(builder.module, instruction, name), arguments)
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+def _board(context, builder, signature, values) -> ir.Value:
+    return context.make_array(signature.args[0])(context, builder, values[0]).data
+
+
+def _place(context, builder, signature, values) -> ir.Value:
+    return builder.gep(_board(context, builder, signature, values), [values[1]])
+
+
+def _word(value: int) -> ir.Constant:
+    return ir.Constant(ir.IntType(64), value)
