@@ -70,6 +70,7 @@ class Unit:
         job = jobs.read(folder)
         self._inputs = job.inputs
         self._net = blobnet.Net(job.param, blobnet.TRAIN, weights=job.weights)
+        self._net.fuse(lean=True)
         self._first = len(self._net.inputs)
         self._last = len(self._net.layers) - 1
         self._planned = [

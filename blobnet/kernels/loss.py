@@ -6,6 +6,7 @@ import numpy as np
 
 from blobnet.kernels._jit import jit
 from blobnet.kernels.exponential import sigmoid
+from blobnet.kernels.rows import at, loop
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities below it count as it
 
@@ -24,13 +25,23 @@ def softmax_loss(start, stop, probability, labels, losses):
 @jit
 def softmax_loss_backward(start, stop, probability, labels, scale, dx):
     """dx = scale (probability - 1 at the label); 0 where the label is negative."""
+    _, classes, inner = dx.shape
+    flat, dx_flat = probability.reshape(-1), dx.reshape(-1)
     for item in range(start, stop):
-        for c in range(dx.shape[1]):
-            for i in range(dx.shape[2]):
-                dx[item, c, i] = scale * probability[item, c, i] if labels[item, i] >= 0 else 0
-        for i in range(dx.shape[2]):
+        first = item * classes * inner
+        if inner == 1 and labels[item, 0] >= 0:
+            _scale_row(classes, (scale,), (at(flat, first),), (at(dx_flat, first),), None)
+        else:
+            for c in range(classes):
+                for i in range(inner):
+                    place = first + c * inner + i
+                    dx_flat[place] = scale * flat[place] if labels[item, i] >= 0 else 0
+        for i in range(inner):
             if labels[item, i] >= 0:
                 dx[item, labels[item, i], i] -= scale
+
+
+_scale_row = loop(lambda emitter, numbers, p: ([emitter.builder.fmul(numbers[0], p)], []))
 
 
 @jit

@@ -1,12 +1,16 @@
 """Copies between an array and its parts along an axis, called by Concat and Slice.
 
-The array is seen as rows, one for each place on the axes before; a part has a piece of each row.
+The array is seen as rows, one for each place on the axes before; a part has a piece of each row. Pieces are copied by
+the C library, which writes long ones without reading what they overwrite.
 """
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from blobnet.kernels import elements
 from blobnet.kernels._jit import jit
@@ -14,40 +18,50 @@ from blobnet.kernels._jit import jit
 
 def join(parts: Sequence[np.ndarray], whole: np.ndarray, axis: int) -> None:
     """The whole from all of its parts."""
-    rows, first = _rows(whole, axis), 0
-    for part in parts:
-        pieces = _rows(part, axis)
-        elements.run_rows(put, *pieces.shape, pieces, first, rows)
-        first += pieces.shape[1]
+    _copy(parts, [part.shape[axis] for part in parts], whole, axis, joined=True)
 
 
 def split(whole: np.ndarray, extents: Sequence[int], parts: Sequence[np.ndarray | None], axis: int) -> None:
     """The parts from the whole, of these extents along the axis; None: not wanted."""
-    rows, first = _rows(whole, axis), 0
-    for extent, part in zip(extents, parts, strict=True):
-        if part is not None:
-            pieces = _rows(part, axis)
-            elements.run_rows(take, *pieces.shape, rows, first, pieces)
-        first += extent * math.prod(whole.shape[axis + 1 :])
+    _copy(parts, extents, whole, axis, joined=False)
 
 
-def _rows(array: np.ndarray, axis: int) -> np.ndarray:
-    return array.reshape(math.prod(array.shape[:axis]), -1)
+def _copy(
+    parts: Sequence[np.ndarray | None], extents: Sequence[int], whole: np.ndarray, axis: int, joined: bool
+) -> None:
+    """Both ways, with a row (address, first byte in a row of the whole, bytes) for each part."""
+    sizes = np.array(extents) * math.prod(whole.shape[axis + 1 :]) * whole.itemsize
+    firsts = np.cumsum(sizes) - sizes
+    pieces = [
+        (part.ctypes.data, first, size)
+        for part, first, size in zip(parts, firsts, sizes, strict=True)
+        if part is not None
+    ]
+    rows, row_size = math.prod(whole.shape[:axis]), math.prod(whole.shape[axis:])
+    table = np.array(pieces, np.int64).reshape(-1, 3)
+    elements.run_rows(copy_pieces, rows, row_size, table, whole.ctypes.data, row_size * whole.itemsize, joined)
 
 
 @jit
-def put(start, stop, part, first, whole):
-    """The piece of the whole that begins at ``first`` becomes the part."""
+def copy_pieces(start, stop, pieces, whole, row_bytes, joined):
+    """Rows start to stop of the whole, which lies at that address, from its pieces, or the pieces from them."""
     for row in range(start, stop):
-        source, target = part[row], whole[row, first : first + part.shape[1]]
-        for i in range(source.size):
-            target[i] = source[i]
+        for part in range(len(pieces)):
+            address, first, size = pieces[part]
+            inside, outside = whole + row * row_bytes + first, address + row * size
+            if joined:
+                _copy_bytes(inside, outside, size)
+            else:
+                _copy_bytes(outside, inside, size)
 
 
-@jit
-def take(start, stop, whole, first, part):
-    """The part becomes the piece of the whole that begins at ``first``."""
-    for row in range(start, stop):
-        source, target = whole[row, first : first + part.shape[1]], part[row]
-        for i in range(target.size):
-            target[i] = source[i]
+@intrinsic
+def _copy_bytes(typing, target, source, count):
+    """``count`` bytes from one address to another."""
+
+    def emit(context, builder, signature, arguments):
+        memory = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in arguments[:2]]
+        cgutils.raw_memcpy(builder, *memory, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), emit
