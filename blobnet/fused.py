@@ -146,8 +146,7 @@ class NormalizedLine(Group):
 
     def backward(self, propagate_down: Sequence[bool]) -> None:
         line = self._line()
-        sums = self.norm.gradient_sums(line, self.top)
-        self.norm.differentiate(line, sums, self.top, self.bottom[0])
+        sums = self.norm.differentiate(line, self.top, self.bottom[0])
         if self.scale is not None:
             self.scale.add_gradients(*reversed(sums))
         if not self.lean:

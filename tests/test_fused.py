@@ -110,7 +110,7 @@ def test_backward_gives_the_same_gradients_and_leaves_the_same_diffs(prototxt):
     fused, plain = feed(build(prototxt)), feed(one_by_one(build(prototxt)))
     kernels = kernels_of(fused.forward_backward)
     plain.forward_backward()
-    assert {"line_gradient", "clipped_sum_gradient"} <= kernels and not {"multiple", "row_products"} & kernels
+    assert {"sums_and_line_gradient", "clipped_sum_gradient"} <= kernels and not {"multiple", "row_products"} & kernels
     assert_same_gradients(fused, plain)
     for name, blob in plain.blobs.items():
         np.testing.assert_array_equal(fused.blobs[name].data, blob.data, err_msg=name)

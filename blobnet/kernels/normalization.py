@@ -89,6 +89,15 @@ def _copy_and_distances(emitter, numbers, x):
 _sum_distances, _copy_and_sum_distances = rows.loop(_distances, 2), rows.loop(_copy_and_distances, 2)
 
 
+@jit
+def remember(mean, variance, unbiased, fraction, means, variances, weight):
+    """Running sums of means, of variances times ``unbiased``, and of 1 shrink by the fraction and take one more."""
+    for c in range(mean.size):
+        means[c] = fraction * means[c] + mean[c]
+        variances[c] = fraction * variances[c] + unbiased * variance[c]
+    weight[0] = fraction * weight[0] + 1
+
+
 @exact
 def apply_line(start, stop, x, line, y):
     """y of the line; y None: in place."""
@@ -130,6 +139,13 @@ def _clipped_line(emitter, numbers, x):
 
 
 _apply, _apply_clipped = rows.loop(_line), rows.loop(_clipped_line)
+
+
+@exact
+def sums_and_line_gradient(start, stop, x, dy, line, sum_g, sum_product, dx):
+    """``gradient_sums``, then ``line_gradient``."""
+    gradient_sums(start, stop, x, dy, line, sum_g, sum_product)
+    line_gradient(start, stop, x, dy, line, sum_g, sum_product, dx)
 
 
 @exact

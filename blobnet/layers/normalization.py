@@ -48,10 +48,12 @@ class _Normalization(Layer):
         self._run(kernels.gradient_sums, self.input, self._seen(top.diff), line, *sums)
         return sums
 
-    def differentiate(self, line: kernels.Line, sums: tuple[np.ndarray, ...], top: Blob, bottom: Blob) -> None:
-        """The gradient of the bottom, mean and factor being those of the input."""
+    def differentiate(self, line: kernels.Line, top: Blob, bottom: Blob) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient of the bottom, mean and factor being those of the input; returns ``gradient_sums``."""
+        sums = np.empty_like(self.mean), np.empty_like(self.mean)
         dx = None if bottom is top else self._seen(bottom.diff)
-        self._run(kernels.line_gradient, self.input, self._seen(top.diff), line, *sums, dx)
+        self._run(kernels.sums_and_line_gradient, self.input, self._seen(top.diff), line, *sums, dx)
+        return sums
 
     def differentiate_fixed(self, line: kernels.Line, rate: np.ndarray, top: Blob, bottom: Blob) -> None:
         """rate times g, by channel: the gradient of the bottom where mean and factor do not come from the input."""
@@ -154,22 +156,27 @@ class BatchNorm(_Normalization):
             return 1 / np.sqrt(variance + self.param.batch_norm_param.eps)
 
     def _remember(self, mean: np.ndarray, variance: np.ndarray, m: int) -> None:
-        unbiased = variance * (m / (m - 1)) if m > 1 else variance
-        for blob, value in zip(self.blobs, (mean, unbiased, 1), strict=True):
-            blob.data[...] = blob.data * self.param.batch_norm_param.moving_average_fraction + value
+        unbiased = m / (m - 1) if m > 1 else 1.0
+        fraction = self.param.batch_norm_param.moving_average_fraction
+        kernels.remember(mean, variance, unbiased, fraction, *(blob.data for blob in self.blobs))
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:
             return
-        line = self.line()
-        sums = () if self.use_global_stats else self.gradient_sums(line, top[0])
-        self.differentiate(line, sums, top[0], bottom[0])
-
-    def differentiate(self, line: kernels.Line, sums: tuple[np.ndarray, ...], top: Blob, bottom: Blob) -> None:
         if self.use_global_stats:
-            self.differentiate_fixed(line, (line.scale * self.factor).astype(self.dtype), top, bottom)
+            self._differentiate_remembered(self.line(), top[0], bottom[0])
         else:
-            super().differentiate(line, sums, top, bottom)
+            super().differentiate(self.line(), top[0], bottom[0])
+
+    def differentiate(self, line: kernels.Line, top: Blob, bottom: Blob) -> tuple[np.ndarray, np.ndarray]:
+        if not self.use_global_stats:
+            return super().differentiate(line, top, bottom)
+        sums = self.gradient_sums(line, top)
+        self._differentiate_remembered(line, top, bottom)
+        return sums
+
+    def _differentiate_remembered(self, line: kernels.Line, top: Blob, bottom: Blob) -> None:
+        self.differentiate_fixed(line, (line.scale * self.factor).astype(self.dtype), top, bottom)
 
 
 @register("MVN")
@@ -209,7 +216,7 @@ class MVN(_Normalization):
             return
         if self.param.mvn_param.normalize_variance:
             line = self.line()
-            self.differentiate(line, self.gradient_sums(line, top[0]), top[0], bottom[0])
+            self.differentiate(line, top[0], bottom[0])
         else:
             dy = self._seen(top[0].diff)
             with np.errstate(all="ignore"):

@@ -58,8 +58,8 @@ def test_lines_and_their_gradients(length, clip):
     means = [by_channel(total / (3 * length)) for total in expected_sums]
     rate = by_channel(scale * factor)
 
-    y, dx, fixed = (np.empty_like(x) for _ in range(3))
-    sums = np.empty((2, 4))
+    y, dx, dx_at_once, fixed = (np.empty_like(x) for _ in range(4))
+    sums, sums_at_once = np.empty((2, 2, 4))
     within, within_dy, within_fixed = x.copy(), dy.copy(), dy.copy()
     for start, stop in ((0, 3), (3, 4)):
         normalization.apply_line(start, stop, x, line, y)
@@ -67,6 +67,7 @@ def test_lines_and_their_gradients(length, clip):
         normalization.gradient_sums(start, stop, x, dy, line, *sums)
         normalization.line_gradient(start, stop, x, dy, line, *sums, dx)
         normalization.line_gradient(start, stop, x, within_dy, line, *sums, None)
+        normalization.sums_and_line_gradient(start, stop, x, dy, line, *sums_at_once, dx_at_once)
         normalization.fixed_line_gradient(start, stop, x, dy, line, scale, fixed)
         normalization.fixed_line_gradient(start, stop, x, within_fixed, line, scale, None)
     close = {"rtol": 1e-4, "atol": 1e-4}
@@ -76,7 +77,19 @@ def test_lines_and_their_gradients(length, clip):
     np.testing.assert_allclose(fixed, by_channel(scale) * g, **close)
     np.testing.assert_array_equal(within, y)
     np.testing.assert_array_equal(within_dy, dx)
+    np.testing.assert_array_equal(dx_at_once, dx)
+    np.testing.assert_array_equal(sums_at_once, sums)
     np.testing.assert_array_equal(within_fixed, fixed)
+
+
+def test_remembered_statistics():
+    mean, variance = RANDOM.random((2, 4))
+    sums = RANDOM.random((2, 4)).astype(np.float32)
+    weight = np.array([2.5], np.float32)
+    expected = 0.9 * sums[0] + mean, 0.9 * sums[1] + 1.25 * variance, [0.9 * 2.5 + 1]
+    normalization.remember(mean, variance, 1.25, 0.9, *sums, weight)
+    for found, right in zip((*sums, weight), expected, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-6)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
