@@ -124,6 +124,11 @@ class Blob:
         """Which buffer holds the data or diff (``part``): the same number for blobs that share it."""
         return id(self._storage[part])
 
+    def room(self, part: str) -> int:
+        """The elements that this buffer has, or will have when it is made."""
+        storage = self._storage[part]
+        return max(self.count, storage.capacity) if storage.flat is None else storage.flat.size
+
     def canonical_axis(self, axis: int) -> int:
         """The axis counted from the front; negative ones count from the back. IndexError when there is none."""
         if not -self.num_axes <= axis < self.num_axes:

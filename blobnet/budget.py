@@ -1,7 +1,8 @@
 """Memory, counted before it is taken: a net that asks for more than there is gets refused while it is built.
 
-``Layer.add_blob`` and ``Net`` charge what each layer is about to hold. Memory itself is taken later, when a blob is
-first used. Counted are the data of tops and learnable blobs; gradients and the history of a solver come on top.
+``Layer.add_blob``, data layers and ``Net`` charge what each layer is about to hold. Memory itself is taken later, when
+a blob is first used, but for that of weights, which are filled at once: in a training, these are charged with their
+gradients and history. ``solvers.memory`` counts what else the passes of a training take.
 """
 
 from blobnet import config
@@ -10,9 +11,13 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 class Budget:
-    """What the layers of one net hold, in bytes, under ``config.max_memory``."""
+    """What the layers of one net hold, in bytes, under ``config.max_memory``.
 
-    def __init__(self) -> None:
+    weight_copies  arrays of the size of each learnable blob: 1, in a training those of gradient and history besides
+    """
+
+    def __init__(self, weight_copies: int = 1) -> None:
+        self.weight_copies = weight_copies
         self.limit = config.max_memory()
         self.total = 0
         self._charges: dict[object, int] = {}

@@ -15,6 +15,7 @@ import numpy as np
 import blobnet.layers  # noqa: F401  (registers every layer type)
 from blobnet import trained
 from blobnet.blob import Blob
+from blobnet.budget import Budget
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, did_you_mean, error_at
 from blobnet.io import blob_proto
@@ -42,6 +43,7 @@ class Net:
     folder           where files named in the prototxt are looked up besides the working folder
     allowed_modules  the Python modules that ``type: "Python"`` layers may come from
     untrusted        the prototxt must not leave its folder: no files outside it, no devices, no Python layers
+    budget           what the net and others may take together; one of its own when left out
 
     Its blobs must fit into ``config.max_memory``; what does not is refused before memory is taken.
     """
@@ -59,6 +61,7 @@ class Net:
         folder: str | Path | None = None,
         allowed_modules: Sequence[str] = (),
         untrusted: bool = False,
+        budget: Budget | None = None,
     ):
         if not isinstance(param, pb.NetParameter):
             folder = folder or Path(param).parent
@@ -72,6 +75,7 @@ class Net:
             folder=Path(folder) if folder is not None else None,
             allowed_modules=frozenset(allowed_modules),
             untrusted=untrusted,
+            budget=budget or Budget(),
         )
         state = pb.NetState(phase=phase, level=level, stage=stages)
         self.param = splits.insert_splits(phases.connected_net(param, state))
@@ -170,6 +174,9 @@ class Net:
             )
         elif layer.loss:
             stated.extend([1.0] + [0.0] * (len(top) - 1))
+        for blob, weight in zip(top, stated, strict=False):
+            if weight:
+                layer.charge((blob.name, "diff"), blob.count)
         weighted = [WeightedTop(blob, weight) for blob, weight in zip(top, stated, strict=False) if weight]
         self.loss_weights.update((loss.blob.name, loss.weight) for loss in weighted)
         return weighted

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from blobnet.budget import Budget
 from blobnet.context import Context
 from blobnet.errors import error_at
 from blobnet.net import Net
@@ -16,12 +17,12 @@ TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
 
 def train_net(param: pb.SolverParameter, context: Context) -> Net:
     """The train net, as ``train_source`` says."""
-    return _build(*train_source(param), param, context)
+    return _build(*train_source(param), param, context, context.budget)
 
 
 def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
     """The test nets, as ``test_sources`` says."""
-    nets = [_build(*source, param, context) for source in test_sources(param)]
+    nets = [_build(*source, param, context, Budget()) for source in test_sources(param)]
     if whole_passes(param):
         for net in nets:
             epochs.read_whole_passes(net)
@@ -92,7 +93,12 @@ def resolve(
 
 
 def _build(
-    source: pb.NetParameter | str, phase: pb.Phase, asked: pb.NetState, param: pb.SolverParameter, context: Context
+    source: pb.NetParameter | str,
+    phase: pb.Phase,
+    asked: pb.NetState,
+    param: pb.SolverParameter,
+    context: Context,
+    budget: Budget,
 ) -> Net:
     net_param, state, folder = resolve(source, phase, asked, context)
     net = Net(
@@ -105,6 +111,7 @@ def _build(
         folder=folder,
         allowed_modules=tuple(context.allowed_modules),
         untrusted=context.untrusted,
+        budget=budget,
     )
     for weights in ",".join(param.weights).split(",") if param.weights else ():
         net.copy_trained_layers_from(context.find(weights.strip()))

@@ -16,13 +16,14 @@ import numpy as np
 from blobnet import buffers
 from blobnet import snapshot as snapshots
 from blobnet import snapshot_folder as folder
+from blobnet.budget import Budget
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, error_at
 from blobnet.kernels import update
 from blobnet.kernels.parallel import parallel_for
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
-from blobnet.solvers import debug, epochs, lr_policies, nets, resume, scoring
+from blobnet.solvers import debug, epochs, lr_policies, memory, nets, resume, scoring
 from blobnet.solvers.callbacks import Action, Callback, DisplayRecord, TestResult
 from blobnet.solvers.clipping import clip_factor
 from blobnet.solvers.guards import Guard, NotFinite
@@ -77,6 +78,7 @@ class Solver:
             folder=Path(file).parent if file else None,
             allowed_modules=frozenset(allowed_modules),
             untrusted=untrusted,
+            budget=Budget(weight_copies=2 + self.history_count),
         )
         self.check()
         self.snapshot_prefix = folder.prefix(param, context)
@@ -86,6 +88,7 @@ class Solver:
             test_net.share_trained_layers_with(self.net)
         if lean:
             buffers.make_lean(self.net, self.test_nets)
+        memory.check(self.net, self.test_nets, context.budget.weight_copies)
         self._check_regularization()
         self.param = epochs.with_end(param, self.net)
         self.history = [

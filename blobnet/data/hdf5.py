@@ -1,6 +1,7 @@
 """Rows of HDF5 files, for the HDF5Data layer."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,6 +43,11 @@ class RowSource:
     def __len__(self) -> int:
         """Rows of all files together."""
         return int(self._counts.sum())
+
+    @property
+    def largest_file(self) -> int:
+        """Elements of all datasets of the file that has most rows: what is in memory at a time."""
+        return int(self._counts.max()) * sum(map(math.prod, self.row_shapes))
 
     def read(self, start: int, outs: Sequence[np.ndarray]) -> None:
         """Copy the rows from number ``start`` on into the arrays, one array for each name."""

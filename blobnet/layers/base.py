@@ -23,6 +23,7 @@ class Layer:
 
     bottoms, tops   (least, most) number of blobs; most None: any number
     in_place        whether a top may be one of the bottoms
+    keeps_input     in place, a copy of the input is kept for the backward pass
     loss            a loss layer: its first top has loss weight 1 unless the prototxt says otherwise
     automatic_tops  tops that the prototxt leaves out are made, so that a loss may go unnamed
     """
@@ -31,6 +32,7 @@ class Layer:
     bottoms: ClassVar[Arity] = (1, 1)
     tops: ClassVar[Arity] = (1, 1)
     in_place: ClassVar[bool] = False
+    keeps_input: ClassVar[bool] = False
     loss: ClassVar[bool] = False
     automatic_tops: ClassVar[bool] = False
 
@@ -41,6 +43,7 @@ class Layer:
         self.phase: int = context.phase
         self.dtype: np.dtype = context.dtype
         self.blobs: list[Blob] = []
+        self.read_ahead = 0  # elements that a data layer holds besides its tops
         self.param_propagate_down: list[bool] = []
         self.stream = context.stream(param.name)
 
@@ -84,12 +87,17 @@ class Layer:
             if not any(blob is source for source in bottom):
                 self.charge(blob.name, blob.count)
 
+    def charge_read_ahead(self, count: int) -> None:
+        """Count the elements that a data layer is about to hold besides its tops."""
+        self.read_ahead = count
+        self.charge("read ahead", count)
+
     def add_blob(self, shape: Sequence[int], filler=None) -> Blob:
         """A new learnable blob, filled by a FillerParameter (zeros when left out)."""
         from blobnet.fillers import fill, is_zero
 
         blob = Blob(tuple(shape), self.dtype, f"{self.name}[{len(self.blobs)}]")
-        self.charge(len(self.blobs), blob.count)
+        self.charge(len(self.blobs), blob.count * self.context.budget.weight_copies)
         if filler is not None and not is_zero(filler):
             fill(blob, filler, self.stream, self.param)
         self.blobs.append(blob)

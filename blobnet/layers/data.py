@@ -14,6 +14,8 @@ from blobnet.errors import BlobnetError, error_at
 from blobnet.layers.base import Layer
 from blobnet.layers.registry import register
 
+_BATCH_OVERHEAD = 256  # elements that the objects of a batch amount to
+
 
 class Loader(Protocol):
     """Fills batches; what stands in one follows from its position alone.
@@ -77,6 +79,7 @@ class PrefetchingLayer(DataLayer):
             top[0].reshape(self.batch_size, *self._loader.first_shape())
         for label in top[1:]:
             label.reshape(self.batch_size)
+        self.charge_read_ahead(depth * (sum(blob.count for blob in top) + _BATCH_OVERHEAD))
 
     @property
     def examples(self) -> int | None:

@@ -43,6 +43,7 @@ class HDF5Data(DataLayer):
         self._open()
         for blob, shape in zip(top, self._rows.row_shapes, strict=True):
             blob.reshape(param.batch_size, *shape)
+        self.charge_read_ahead(self._rows.largest_file)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """The shapes are those of the files."""

@@ -206,6 +206,7 @@ class Scale(ChannelWise):
     """
 
     field = "scale_param"
+    keeps_input = True
     _kept = np.empty(0)
 
     def setup(self, bottom, top):

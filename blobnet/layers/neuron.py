@@ -14,7 +14,6 @@ class Neuron(Layer):
     """
 
     in_place = True
-    keeps_input = False
     _kept = np.empty(0)
 
     def reshape(self, bottom, top):

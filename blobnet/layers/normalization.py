@@ -25,6 +25,7 @@ class _Normalization(Layer):
     mean: np.ndarray
     factor: np.ndarray
     input: np.ndarray  # of the last forward pass, [N, C, P]
+    keeps_input = True
     _kept = np.empty(0)
 
     def line(self, scale: np.ndarray | None = None, shift: np.ndarray | None = None, clip=False) -> kernels.Line:

@@ -218,6 +218,8 @@ def test_old_fields_work_as_transform_param(folder):
     ("make", "fields", "transform", "message"),
     [
         (data_net, 'source: "nowhere"', "", "nowhere: cannot read: No such file or directory"),
+        (data_net, "prefetch: 2000000000", "", "its blobs need .* the limit is"),
+        (data_net, "batch_size: 2000000000", "", "its blobs need .* the limit is"),
         (data_net, 'source: ""', "", "source must name a database folder"),
         (data_net, "batch_size: 0", "", "batch_size must be given and positive"),
         (data_net, "backend: LEVELDB", "", "holds no LEVELDB database; it is LMDB"),
