@@ -15,10 +15,12 @@ def available_cores() -> int:
     return max(1, min(cores, _cgroup_quota()))
 
 
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
 def _cgroup_quota() -> int:
     try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
+        quota, period = _CPU_QUOTA.read_text(encoding="ascii").split()
     except (OSError, ValueError):
         return 1 << 30
     return 1 << 30 if quota == "max" else -(-int(quota) // int(period))
@@ -38,6 +40,17 @@ def reference_kernels() -> bool:
     if kernels not in ("fast", "reference"):
         raise BlobnetError(f'BLOBNET_KERNELS must be "fast" or "reference"; got "{kernels}"')
     return kernels == "reference"
+
+
+def vector_bits() -> int:
+    """Most bits of the vectors that kernels use: BLOBNET_VECTOR_BITS (128, 256 or 512), else 512.
+
+    The processor may have less. Read once, when kernels are compiled or loaded.
+    """
+    bits = os.environ.get("BLOBNET_VECTOR_BITS", "512")
+    if bits not in ("128", "256", "512"):
+        raise BlobnetError(f'BLOBNET_VECTOR_BITS must be 128, 256 or 512; got "{bits}"')
+    return int(bits)
 
 
 _threads: int | None = None

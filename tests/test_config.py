@@ -44,3 +44,23 @@ def test_cache_folder_from_the_environment(monkeypatch, tmp_path):
     assert config.cache_folder().name == "blobnet"
     monkeypatch.setenv("BLOBNET_CACHE_DIR", str(tmp_path))
     assert config.cache_folder() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("quota", "affinity", "cores"),
+    [("max 100000", 3, 3), ("250000 100000", 8, 3), ("50000 100000", 8, 1), ("800000 100000", 2, 2), (None, 5, 5)],
+)
+def test_cores_are_those_of_the_affinity_and_the_quota(quota, affinity, cores, monkeypatch, tmp_path):
+    file = tmp_path / "cpu.max"
+    if quota:
+        file.write_text(f"{quota}\n")
+    monkeypatch.setattr(config, "_CPU_QUOTA", file)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(affinity)), raising=False)
+    assert config.available_cores() == config.threads() == cores
+
+
+@pytest.mark.parametrize("bits", ["64", "1024", "wide"])
+def test_vectors_are_of_a_width_that_processors_have(bits, monkeypatch):
+    monkeypatch.setenv("BLOBNET_VECTOR_BITS", bits)
+    with pytest.raises(BlobnetError, match=f'must be 128, 256 or 512; got "{bits}"'):
+        config.vector_bits()

@@ -3,7 +3,7 @@
 ``jit`` fixes the flags once: no GIL, IEEE division, and only those floating-point liberties that keep
 NaN and infinity. Machine code is cached on disk, in a folder named after everything it depends on: the
 sources of the kernel's module and of the kernel modules it imports, the versions of numba and llvmlite,
-the processor. An entry made from anything else can therefore never be loaded.
+the processor and the width of its vectors. An entry made from anything else can therefore never be loaded.
 """
 
 import functools
@@ -49,7 +49,8 @@ def cache_folder(module: str) -> Path:
 @functools.cache
 def _toolchain() -> str:
     features = llvmlite.binding.get_host_cpu_features().flatten()
-    return f"{numba.__version__} {llvmlite.__version__} {llvmlite.binding.get_host_cpu_name()} {features}"
+    processor = f"{llvmlite.binding.get_host_cpu_name()} {features} {config.vector_bits()}"
+    return f"{numba.__version__} {llvmlite.__version__} {processor}"
 
 
 def _with_imports(module: str) -> set[str]:

@@ -1,9 +1,9 @@
 """Vectors: the few operations on several numbers at once that the compiler does not find by itself.
 
-The host's processor sets how many numbers a vector holds. Each function below is a numba intrinsic: called in
-a kernel as ``copy_first(target, i, source, j, n)``, it writes the instructions (LLVM's) in place of the call.
-``Emitter`` is the vocabulary they are written in. Arrays are C-contiguous; positions count elements from the
-start of the memory.
+The host's processor sets how many numbers a vector holds, at most ``config.vector_bits``. Each function below is a
+numba intrinsic: called in a kernel as ``copy_first(target, i, source, j, n)``, it writes the instructions (LLVM's)
+in place of the call. ``Emitter`` is the vocabulary they are written in. Arrays are C-contiguous; positions count
+elements from the start of the memory.
 
 The sizes of the matrix product's tile follow from the number of vector registers: MR x NV vectors of sums,
 NV of one operand and one of the other must fit (Goto and van de Geijn 2008, section 6).
@@ -14,10 +14,14 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from blobnet import config
+
 _features = llvmlite.binding.get_host_cpu_features()
 _registers = 32 if _features.get("avx512f") or _features.get("neon") else 16
 
-VECTOR_BYTES = 64 if _features.get("avx512f") else 32 if _features.get("avx2") else 16
+_widest = 64 if _features.get("avx512f") else 32 if _features.get("avx2") else 16
+
+VECTOR_BYTES = min(_widest, config.vector_bits() // 8)
 TILE_ROWS = 8 if _registers == 32 else 4  # MR
 TILE_VECTORS = 3  # NV
 
