@@ -255,3 +255,86 @@ def test_python_loss_of_the_script_itself(caffe, monkeypatch):
     with pytest.raises(Exception, match="Need two inputs"):
         text = (net % ("Python", 'python_param { module: "__main__" layer: "HalfSquares" }')).replace('bottom: "y"', "")
         caffe.Net(write("one.prototxt", text), caffe.TRAIN)
+
+
+def test_arrays_go_into_a_database_and_come_out_of_a_data_layer(caffe):
+    """As scripts fill an LMDB: array_to_datum, keys of eight digits, the LMDB library's own transaction."""
+    import lmdb
+    from caffe import layers as L  # noqa: N812
+    from caffe import params as P  # noqa: N812
+
+    arrays = np.random.default_rng(1).integers(0, 256, (5, 3, 4, 6), np.uint8)
+    with lmdb.open("images_lmdb", map_size=1 << 24) as env, env.begin(write=True) as txn:
+        for index, array in enumerate(arrays):
+            datum = caffe.io.array_to_datum(array, label=index % 2)
+            txn.put(f"{index:0>8d}".encode("ascii"), datum.SerializeToString())
+    n = caffe.NetSpec()
+    n.data, n.label = L.Data(
+        source="images_lmdb",
+        backend=P.Data.LMDB,
+        batch_size=5,
+        ntop=2,
+        transform_param=dict(scale=0.5, mean_value=[10, 20, 30]),
+    )
+    net = caffe.Net(write("data.prototxt", n.to_proto()), caffe.TEST)
+    net.forward()
+    mean = np.array([10, 20, 30])[:, None, None]
+    np.testing.assert_array_equal(net.blobs["data"].data, (arrays.astype(np.float32) - mean) / 2)
+    np.testing.assert_array_equal(net.blobs["label"].data, [0, 1, 0, 1, 0])
+
+
+def test_gradients_of_several_layers_meet_on_the_way_down(caffe):
+    """As style transfer walks back: layer by layer, adding a gradient of its own to each diff.
+
+    The net is linear, so that <gradient, d> is the sum of <own gradient, activation of d> over the layers.
+    """
+    from caffe import layers as L  # noqa: N812
+    from caffe import params as P  # noqa: N812
+
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 3, 12, 14]))
+    n.conv1 = L.Convolution(n.data, num_output=4, kernel_size=3, bias_term=False, weight_filler=dict(type="xavier"))
+    n.pool1 = L.Pooling(n.conv1, pool=P.Pooling.AVE, kernel_size=2, stride=2)
+    n.conv2 = L.Convolution(n.pool1, num_output=2, kernel_size=3, bias_term=False, weight_filler=dict(type="xavier"))
+    net = caffe.Net(write("linear.prototxt", f"force_backward: true\n{n.to_proto()}"), caffe.TEST)
+
+    random = np.random.default_rng(1)
+    own = {name: random.normal(size=net.blobs[name].data.shape).astype(np.float32) for name in ("conv1", "conv2")}
+    net.forward(end="conv2")
+    layers = list(net.params.keys())[::-1]
+    net.blobs[layers[0]].diff[...] = 0
+    for layer, following in zip(layers, [*layers[1:], None], strict=True):
+        net.blobs[layer].diff[0] += own[layer][0]
+        net.backward(start=layer, end=following)
+    gradient = net.blobs["data"].diff.copy()
+
+    direction = random.normal(size=gradient.shape).astype(np.float32)
+    activations = net.forward(blobs=["conv1"], end="conv2", data=direction)
+    expected = sum(np.vdot(own[name], activations[name]) for name in own)
+    np.testing.assert_allclose(np.vdot(gradient, direction), expected, rtol=1e-4)
+
+
+def test_a_loop_of_updates_trains_as_steps_do(caffe):
+    """Programs that run the passes themselves, and let the solver only update."""
+    from caffe import layers as L  # noqa: N812
+
+    n = caffe.NetSpec()
+    fillers = [dict(type="constant", value=value) for value in (0.5, 1)]
+    n.data, n.label = L.DummyData(shape=[dict(dim=[4, 3]), dict(dim=[4])], data_filler=fillers, ntop=2)
+    n.ip = L.InnerProduct(n.data, num_output=3, weight_filler=dict(type="constant", value=0.1))
+    n.loss = L.SoftmaxWithLoss(n.ip, n.label)
+    write("net.prototxt", n.to_proto())
+    solver = 'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 test_iter: 1 test_interval: 100'
+    write("solver.prototxt", f'{solver} max_iter: 9 snapshot_prefix: "s"')
+    by_hand, by_steps = caffe.get_solver("solver.prototxt"), caffe.get_solver("solver.prototxt")
+    for _ in range(5):
+        by_hand.net.clear_param_diffs()
+        by_hand.net.forward()
+        by_hand.net.backward()
+        by_hand.apply_update()
+    by_steps.step(5)
+    for found, expected in zip(by_hand.net.params["ip"], by_steps.net.params["ip"], strict=True):
+        np.testing.assert_array_equal(found.data, expected.data)
+    by_hand.test_nets[0].share_with(by_hand.net)
+    loss = by_hand.test_nets[0].forward()["loss"]
+    assert loss < np.log(3) - 0.1
