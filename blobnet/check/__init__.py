@@ -45,13 +45,19 @@ def _findings(path: str | Path, data: bool, context: Context) -> Iterator[Findin
     is_net = len(net_faults) <= len(solver_faults)
     yield from (Finding(ERROR, "syntax", fault) for fault in (net_faults if is_net else solver_faults))
     if is_net and whole_net:
-        for phase in (pb.TRAIN, pb.TEST):
+        for phase in _phases(net):
             of_states = [list(_Checked(net, state, context).findings(data)) for state in _states(net, phase)]
             right = [found for found in of_states if all(finding.severity != ERROR for finding in found)]
             for found in right or of_states[:1]:
                 yield from found
     elif whole_solver and not is_net:
         yield from _solver_findings(solver, data, context)
+
+
+def _phases(net: pb.NetParameter) -> Sequence["pb.Phase"]:
+    """Both phases, where rules of the layers tell them apart."""
+    apart = any(layer.include or layer.exclude for layer in (*net.layer, *net.layers))
+    return (pb.TRAIN, pb.TEST) if apart else (pb.TRAIN,)
 
 
 def _states(net: pb.NetParameter, phase: pb.Phase) -> list[pb.NetState]:
