@@ -56,9 +56,15 @@ def _post_kernel(board, scratch, args):
 
 
 def _start(board, count, blocks, grain, parts, threads, scratch, *args):
+    _post_kernel(board, scratch, args)
+    return run_region(board, count, blocks, grain, parts, threads)
+
+
+@jit
+def run_region(board, count, blocks, grain, parts, threads):
+    """Run the region of the kernel on the board to its end; returns how many parts failed."""
     board[COUNT], board[BLOCKS], board[GRAIN] = count, blocks, grain
     board[DONE] = board[FAILED] = 0
-    _post_kernel(board, scratch, args)
     region = (board[TICKET] >> REGION_AT) + 1 & MOST_REGIONS
     _exchange(board, TICKET, board[TICKET], region << REGION_AT | threads << THREADS_AT | parts << PARTS_AT)
     run_parts(board, 0)
