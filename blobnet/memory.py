@@ -3,18 +3,19 @@
 Counted are the buffers that the train net's blobs will have once a solver has made it lean (``buffers``), the learned
 blobs with their gradients and the solver's history, and what layers keep between their passes. The process itself and
 the kernels' work arrays are figures measured on nine nets, from LeNet to VGG-16, whose peaks came out within a tenth.
-Not counted are batches that wait to be read, and pages of a database.
+Not counted are the pages of a database.
+
+``solvers.memory`` counts more strictly, to refuse what may not fit.
 """
 
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from blobnet import buffers
 from blobnet.blob import Blob
 from blobnet.layers.base import Layer
 from blobnet.net import Net
+from blobnet.solvers.memory import kept_bytes
 
 # Interpreter, libraries and machine code: Python 3.11, NumPy 2.4, numba 0.68.
 PROCESS = 150_000_000
@@ -31,7 +32,7 @@ class Memory(NamedTuple):
     data: int  # of blobs between layers
     diffs: int  # likewise
     learned: int  # data, diffs and history of learned blobs
-    kept: int  # what layers keep from their forward to their backward pass
+    kept: int  # what layers hold besides; of those that run as one, the first
     work: int
 
     @property
@@ -57,7 +58,7 @@ def of_training(net: Net, history_count: int = 1) -> Memory:
         _buffers([blob for name, blob in net.blobs.items() if name not in net.hidden], "data"),
         _buffers(propagated, "diff"),
         learned * (2 + history_count),
-        sum(map(_kept, net.layers, net.bottoms, net.tops)),
+        sum(kept_bytes(net.layers[step[0]], net.bottoms[step[0]], net.tops[step[0]]) for step in net.steps),
         LEAST_WORK + WORK_OF_A_TRANSFORMED_WEIGHT * max(map(_transformed, net.layers), default=0),
     )
 
@@ -73,14 +74,6 @@ def _buffers(blobs: list[Blob], part: str) -> int:
 
 def _bytes(blob: Blob) -> int:
     return blob.count * blob.dtype.itemsize
-
-
-def _kept(layer: Layer, bottom: list[Blob], top: list[Blob]) -> int:
-    """Bytes of the arrays that a layer made for its shapes, and of the input that BatchNorm overwrites in place."""
-    arrays = [value for value in vars(layer).values() if isinstance(value, np.ndarray)]
-    owners = [array if array.base is None else array.base for array in arrays]
-    copied = [bottom[0]] if layer.type == "BatchNorm" and top[0] is bottom[0] else []
-    return sum({id(owner): owner.nbytes for owner in owners}.values()) + sum(map(_bytes, copied))
 
 
 def _transformed(layer: Layer) -> int:
