@@ -14,6 +14,7 @@ from typing import NamedTuple
 from blobnet import buffers
 from blobnet.blob import Blob
 from blobnet.layers.base import Layer
+from blobnet.layers.convolution import Convolution
 from blobnet.net import Net
 from blobnet.solvers.memory import kept_bytes
 
@@ -78,5 +79,6 @@ def _bytes(blob: Blob) -> int:
 
 def _transformed(layer: Layer) -> int:
     """Bytes of the weights of a convolution with 3 x 3 or 5 x 5 taps at stride 1."""
-    slides = layer.type == "Convolution" and math.prod(layer.stride) == 1 and layer.kernel in ((3, 3), (5, 5))
-    return _bytes(layer.blobs[0]) if slides and layer.group == 1 else 0
+    if not isinstance(layer, Convolution) or layer.group > 1 or math.prod(layer.stride) > 1:
+        return 0
+    return _bytes(layer.blobs[0]) if layer.kernel in ((3, 3), (5, 5)) else 0
