@@ -56,7 +56,8 @@ def _findings(path: str | Path, data: bool, context: Context) -> Iterator[Findin
 
 def _phases(net: pb.NetParameter) -> Sequence["pb.Phase"]:
     """Both phases, where rules of the layers tell them apart."""
-    apart = any(layer.include or layer.exclude for layer in (*net.layer, *net.layers))
+    layers: list[Any] = [*net.layer, *net.layers]  # of either age
+    apart = any(layer.include or layer.exclude for layer in layers)
     return (pb.TRAIN, pb.TEST) if apart else (pb.TRAIN,)
 
 

@@ -32,7 +32,7 @@ class Layer:
     bottoms: ClassVar[Arity] = (1, 1)
     tops: ClassVar[Arity] = (1, 1)
     in_place: ClassVar[bool] = False
-    keeps_input: ClassVar[bool] = False
+    keeps_input: bool = False
     loss: ClassVar[bool] = False
     automatic_tops: ClassVar[bool] = False
 
