@@ -78,7 +78,7 @@ def test_loading_says_whether_weights_are_trained_or_filled(caplog):
     assert caplog.messages == [f"squeezenet1_1: no trained weights; filled at random. {remedy}"]
 
 
-@pytest.mark.parametrize("model", ["resnet20", "preresnet20", "mobilenet_v2", "resnet152"])
+@pytest.mark.parametrize("model", ["resnet32", "preresnet20", "mobilenet_v2", "resnet152"])
 def test_untrained_statistics_neither_shrink_nor_blow_up(model):
     net = blobnet.zoo.load(model)
     net.forward(data=np.random.default_rng(1).normal(0, 1, net.blobs["data"].shape))
@@ -122,11 +122,12 @@ def test_lenet_reads_99_of_100_digits(lenet, digits):
     assert np.mean(probabilities.argmax(axis=1) == labels) >= 0.99
 
 
-def test_cifar10_quick_names_what_it_sees():
-    """1,000 of the 10,000 test images, where they are present; the README states the figure for all."""
+@pytest.mark.parametrize(("model", "accuracy"), [("cifar10_quick", 0.73), ("resnet20", 0.88)])
+def test_cifar10_nets_name_what_they_see(model, accuracy):
+    """1,000 of the 10,000 test images, where they are present; the READMEs state the figures for all."""
     if datasets.place("cifar10_test_lmdb").exists():
-        net = blobnet.zoo.load("cifar10_quick", phase=blobnet.TEST)
-        assert np.mean([net.forward()["accuracy"] for _ in range(10)]) >= 0.73
+        net = blobnet.zoo.load(model, phase=blobnet.TEST)
+        assert np.mean([net.forward()["accuracy"] for _ in range(10)]) >= accuracy
 
 
 def test_the_siamese_nets_part_unequal_digits():
