@@ -23,8 +23,6 @@ from blobnet.kernels.rows import at, total
 TAPS = 3
 # Bytes of the frame that are filled, and then read, while they are in the nearest cache.
 _BAND = 1 << 14
-# Elements between the frames of two threads: side by side, small frames slow each other down up to four times.
-_APART = 1 << 12
 
 
 def fits(geometry: Geometry, channels: int, filters: int) -> bool:
@@ -66,7 +64,7 @@ def _run(kernel, source, w, target, geometry: Geometry, bias) -> None:
 def _frame_size(geometry: Geometry, dtype) -> int:
     """Of one frame or both, with room for the vectors that run over the end."""
     H, W = geometry.input
-    return (H + 2) * (W + 3) + 6 * simd.lanes(dtype) + _APART
+    return (H + 2) * (W + 3) + 6 * simd.lanes(dtype)
 
 
 @jit

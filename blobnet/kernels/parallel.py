@@ -22,6 +22,10 @@ from blobnet import config
 from blobnet.kernels import region
 from blobnet.kernels.workspace import CACHE_LINE, work_array
 
+# Elements between the rows of scratch of two threads. Side by side, processors fetch ahead into each other's rows:
+# small depthwise planes take up to four times as long.
+APART = 1 << 12
+
 # Parts of a region for each thread: more than one, so that a thread which falls behind leaves some to the others.
 PARTS_OF_A_THREAD = 4
 
@@ -118,6 +122,6 @@ def observed(observer: Callable[[Callable, float], None]) -> Iterator[None]:
 
 
 def scratch(size: int, dtype) -> np.ndarray:
-    """A work array for ``parallel_for``: one row of ``size`` elements, or a few more, per thread."""
+    """A work array for ``parallel_for``: one row of ``size`` elements, or some more, per thread."""
     lanes = CACHE_LINE // np.dtype(dtype).itemsize
-    return work_array("scratch", (config.threads(), -(-size // lanes) * lanes), dtype)
+    return work_array("scratch", (config.threads(), -(-size // lanes) * lanes + APART), dtype)
