@@ -250,11 +250,11 @@ def clip_and_sum_channels(start, stop, y, dy, g, db):
         for c in range(start, stop):
             values, source = y[n, c], dy[n, c]
             target = source if g is None else g[n, c]
+            for p in range(values.size):
+                target[p] = nothing if values[p] <= 0 else source[p]
             total = nothing
             for p in range(values.size):
-                gradient = nothing if values[p] <= 0 else source[p]
-                target[p] = gradient
-                total += gradient
+                total += target[p]
             totals[c - start] += total
     for c in range(start, stop):
         db[c] += totals[c - start]
