@@ -1,6 +1,7 @@
 """Runs cases in child processes under limits of time and memory, and counts how they end."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import random
@@ -19,6 +20,7 @@ from tests.fuzz.targets import TARGETS, Case, Target
 SECONDS = 10
 ADDRESS_SPACE = 2 << 30  # beyond what the process has when it starts
 READ, REFUSED, HANGS = "read", "refused", f"hangs\nmore than {SECONDS} s"
+_WARM_UPS = 2  # throws of the dice, with either outcome: what is made once, databases too, is made for both phases
 _FIRST_SECONDS = 600  # for the seeds themselves, with which kernels may be compiled
 
 
@@ -94,9 +96,9 @@ def _work(name: str, seed: int, first: int, last: int, sender) -> None:
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as null:
         os.dup2(null.fileno(), 2)  # libraries complain there
         os.chdir(folder)
-        for case in seeds:
+        for case, throw in itertools.product(seeds, range(_WARM_UPS)):
             with contextlib.suppress(BlobnetError):
-                _read(target, case, Path(folder), random.Random(0))
+                _read(target, case, Path(folder), random.Random(throw))
         resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + ADDRESS_SPACE,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sender.send(None)

@@ -223,7 +223,7 @@ def read_prototxt(folder: Path, dice: random.Random):
     text.dump(upgrade.upgrade_net(text.read(path, pb.NetParameter()), str(path)))
 
 
-@target(prototxts, text=True, allowance=384 * MB)  # to compile a kernel that no seed has takes some 250 MB
+@target(prototxts, text=True, allowance=256 * MB)
 def read_net(folder: Path, dice: random.Random):
     config.set_max_memory("16M")
     Net(folder / FILE, dice.choice((pb.TRAIN, pb.TEST)), seed=1, untrusted=True)
