@@ -1,6 +1,6 @@
 """The plan of fusion: neighbouring layers that may run as one, found from the net's text alone.
 
-``blobnet.fused`` runs what is found here; ``Net`` decides, run by run, whether a group or its layers run.
+``blobnet.fused`` runs what is found here; ``Walk`` decides, run by run, whether a group or its layers run.
 """
 
 import itertools
