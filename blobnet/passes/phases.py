@@ -22,15 +22,18 @@ def filter_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
 def connected_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
     """The filtered net. A bottom that only layers of other states make is an error, which says what those ask for."""
     kept = filter_net(param, state)
-    made: set[str] = set()
+    here = {top for layer in kept.layer for top in layer.top}
+    elsewhere: dict[str, list[pb.LayerParameter]] = {}
+    for layer in param.layer:
+        for top in layer.top:
+            if top not in here:
+                elsewhere.setdefault(top, []).append(layer)
     for layer in kept.layer:
         for bottom in layer.bottom:
-            makers = [] if bottom in made else [other for other in param.layer if bottom in other.top]
-            if makers and not any(is_included(other, state) for other in makers):
-                rules = dict.fromkeys(_described(other) for other in makers)
+            if bottom in elsewhere:
+                rules = dict.fromkeys(map(_described, elsewhere[bottom]))
                 rule = f'bottom "{bottom}" is made by layers of other states alone; the net is built for'
                 raise error_at(layer, f"{rule} {_named(state)}, the layers have {', '.join(rules)}", "bottom")
-        made.update(layer.top)
     return kept
 
 

@@ -68,3 +68,9 @@ def test_a_bottom_of_other_states_says_what_they_ask_for():
         "exclude { phase: TEST }"
     )
     assert connected('layer { name: "l" bottom: "x" }', "") == ["l"]
+
+
+def test_bottoms_that_no_layer_has_made_yet_are_looked_up_once():
+    """With a search of all layers for each of them, this would take minutes."""
+    layers = [pb.LayerParameter(name="l", bottom=[f"{number}"], top=[f"-{number}"]) for number in range(50_000)]
+    assert len(connected_net(pb.NetParameter(layer=layers), pb.NetState()).layer) == 50_000
