@@ -176,23 +176,24 @@ def append_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray]) -> None
                 dataset[-len(values) :] = values
 
 
-def keep_rows(path: str | os.PathLike, names: Iterable[str], count: int) -> None:
-    """Cut the datasets of a file that ``begin_rows`` has begun back to their first rows, atomically.
-
-    An error where the file has fewer.
-    """
-    import h5py
-
+def rows_beyond(path: str | os.PathLike, names: Iterable[str], count: int) -> int:
+    """How many rows the datasets of a file have after their first ``count``; an error where they have fewer."""
     with Reader(path) as reader:
         lengths = {reader.shape(name)[0] for name in names}
     if min(lengths) < count:
         raise BlobnetError(f"holds {min(lengths)} rows; {count} were written", file=str(path))
-    if max(lengths) > count:
-        with _errors(path, "write"), atomic_write(path) as temporary:
-            shutil.copyfile(path, temporary)
-            with h5py.File(temporary, "r+") as file:
-                for name in names:
-                    file[name].resize(count, axis=0)
+    return max(lengths) - count
+
+
+def keep_rows(path: str | os.PathLike, names: Iterable[str], count: int) -> None:
+    """Cut the datasets of a file that ``begin_rows`` has begun back to their first rows, atomically."""
+    import h5py
+
+    with _errors(path, "write"), atomic_write(path) as temporary:
+        shutil.copyfile(path, temporary)
+        with h5py.File(temporary, "r+") as file:
+            for name in names:
+                file[name].resize(count, axis=0)
 
 
 def _reserve(path: str | os.PathLike, size: int) -> None:

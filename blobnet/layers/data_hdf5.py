@@ -132,10 +132,13 @@ class HDF5Output(Layer):
     def _return_to_snapshot(self, path: Path, names: Iterable[str]) -> None:
         """Cut off the rows that were written after the snapshot; without those before it, the file begins anew."""
         try:
-            hdf5.keep_rows(path, names, self._written)
+            beyond = hdf5.rows_beyond(path, names, self._written)
         except BlobnetError as error:
             log.warning("%s; the output begins anew", error)
             self._written = 0
+            return
+        if beyond:
+            hdf5.keep_rows(path, names, self._written)
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "written": self._written}

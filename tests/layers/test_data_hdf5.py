@@ -1,5 +1,6 @@
 """HDF5Data and HDF5Output. Their values are held in tests/test_golden_files.py."""
 
+import contextlib
 import resource
 
 import h5py
@@ -184,17 +185,40 @@ def test_output_begins_anew_where_the_rows_of_the_snapshot_are_gone(tmp_path, ca
     assert "out.h5: " in caplog.text and "the output begins anew" in caplog.text
 
 
+@contextlib.contextmanager
+def files_of_at_most(size):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_output_that_cannot_be_cut_back_is_an_error_and_stays(tmp_path):
+    path = tmp_path / "out.h5"
+    net = output_net(path)
+    net.forward(label=[0, 1])
+    state = net.state()
+    net.forward(label=[90, 90])
+    resumed = output_net(path)
+    resumed.restore(state)
+    with files_of_at_most(1000), pytest.raises(BlobnetError, match="out.h5: cannot write: File too large"):
+        resumed.forward(label=[4, 5])
+    assert written(path) == [0, 1, 90, 90]
+    resumed.forward(label=[4, 5])
+    assert written(path) == [0, 1, 4, 5]
+
+
 def test_output_on_a_full_disk_is_an_error_and_what_was_written_stays(tmp_path):
     net = output_net(tmp_path / "out.h5", data="dim: 2 dim: 3 dim: 100 dim: 100")
     net.forward()
     size = (tmp_path / "out.h5").stat().st_size
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, limits[1]))
-    try:
-        with pytest.raises(BlobnetError, match="out.h5: cannot write HDF5: .*too large"):
-            net.forward()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        files_of_at_most(size + 1000),
+        pytest.raises(BlobnetError, match="out.h5: cannot write HDF5: .*too large"),
+    ):
+        net.forward()
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["data"].shape == (2, 3, 100, 100)
     net.forward()
