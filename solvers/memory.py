@@ -35,10 +35,16 @@ def check(train: Net, tests: Sequence[Net], weight_copies: int) -> int:
 
 def kept_bytes(layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
     """Arrays of the layer besides its blobs, and the copy of its input where it makes one to work in place."""
-    arrays = [value for value in vars(layer).values() if isinstance(value, np.ndarray)]
+    arrays = [array for value in vars(layer).values() for array in _arrays(value)]
     in_place = layer.keeps_input and bool(top) and any(top[0] is blob for blob in bottom)
     copied = top[0].count * layer.dtype.itemsize if in_place else 0
     return sum(array.nbytes for array in arrays) + copied + layer.read_ahead * layer.dtype.itemsize
+
+
+def _arrays(value: object) -> list[np.ndarray]:
+    """An attribute that is an array, or those in one that is a list."""
+    values = value if isinstance(value, list) else [value]
+    return [array for array in values if isinstance(array, np.ndarray)]
 
 
 def _new(blob: Blob, part: str, seen: set[int]) -> int:

@@ -4,6 +4,7 @@ import pytest
 
 from blobnet import BlobnetError, config
 from blobnet.solvers import memory
+from blobnet.testing import net_from_text
 from tests.solvers.small import create
 
 FLOATS = 4  # bytes
@@ -34,6 +35,16 @@ def test_a_lean_training_takes_less(tmp_path):
     lean, whole = (create(tmp_path, net=net, lean=lean) for lean in (True, False))
     saved = memory.check(whole.net, [], 3) - memory.check(lean.net, [], 3)
     assert saved == (10 - 2) * 1000 * 50 * FLOATS  # of the gradients of ten tops, two are there at a time
+
+
+def test_what_a_layer_keeps_in_lists_counts():
+    """6 steps of 5 streams, 7 units: gates with their diffs, cont h, and the states h and c from before the first."""
+    net = net_from_text("""
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 6 dim: 5 dim: 3 } } }
+        layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 6 dim: 5 } } }
+        layer { name: "lstm" type: "LSTM" bottom: "x" bottom: "cont" top: "h" recurrent_param { num_output: 7 } }""")
+    elements = 6 * 5 * (2 * 4 * 7 + 7) + (6 + 1) * 5 * 2 * 7
+    assert memory.kept_bytes(net.layers[-1], net.bottoms[-1], net.tops[-1]) == elements * FLOATS
 
 
 def huge(layer: str) -> str:
