@@ -22,8 +22,9 @@ class FrozenConvolution(Group):
         self._by_type = {layer.type: layer for layer in self.layers}
         self._clips = "ReLU" in self._by_type
         self._kept: dict = {}
-        self._weights, self._bias = self._folded()
-        self._addend, self._coefficient = self._added()
+        if self.is_suited():
+            self._weights, self._bias = self._folded()
+            self._addend, self._coefficient = self._added()
 
     @property
     def convolution(self) -> Convolution:

@@ -90,6 +90,18 @@ def test_a_hook_sees_every_layer():
     assert sorted(set(seen)) == list(range(len(net.layers)))
 
 
+def test_what_no_group_can_take_in_runs_layer_by_layer():
+    """The channels of this convolution are those of axis 2; BatchNorm works by axis 1."""
+    prototxt = """
+        layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 4 dim: 8 dim: 8 } } }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+          convolution_param { num_output: 5 kernel_size: 3 axis: 2 weight_filler { type: "msra" } } }
+        layer { name: "bn" type: "BatchNorm" bottom: "c" top: "bn" }"""
+    frozen = build(prototxt)
+    frozen.freeze()
+    np.testing.assert_array_equal(predict(frozen), predict(build(prototxt)))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_goes_where_it_goes_layer_by_layer(value):
     plain, frozen = build(WIDE), build(WIDE)
