@@ -216,7 +216,10 @@ def _remade(net: "Net") -> set[Blob]:
 
 
 class Fusion:
-    """The groups among the layers of a net: of these layers (see ``passes.fusion``) and types."""
+    """The groups among the layers of a net: of these layers (see ``passes.fusion``) and types.
+
+    hidden  the names of the blobs between the layers of groups
+    """
 
     def __init__(self, net: "Net", plan: Sequence[range], types: Mapping[str, type[Group]], lean: bool):
         self._groups: dict[int, Group] = {}  # by the index of each of their layers
@@ -232,14 +235,13 @@ class Fusion:
                 net.bottoms[indices[0]][0] in remade,
             )
             self._groups.update(dict.fromkeys(indices, group))
+        self.hidden = {
+            top[0].name for group in self._groups.values() for top in group.tops[:-1] if top[0] is not group.top
+        }
 
     def group(self, index: int) -> Group | None:
         """The group of a layer, if it is in one."""
         return self._groups.get(index)
-
-    def hidden(self) -> set[str]:
-        """The names of the blobs between the layers of groups."""
-        return {top[0].name for group in self._groups.values() for top in group.tops[:-1] if top[0] is not group.top}
 
     def steps(self, first: int, last: int) -> Iterator[tuple[range, Group | None]]:
         """The layers first to last in steps: groups that lie between, and other layers one by one."""

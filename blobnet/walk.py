@@ -38,10 +38,14 @@ class Walk:
 
     def __init__(self, net: "Net", losses: Sequence[Sequence[WeightedTop]]):
         # The net owns its walk: a cycle would keep both until garbage is collected.
-        self._net = cast("Net", weakref.proxy(net))
+        self._owner = weakref.ref(net)
         self._losses = losses
         self._seen_shapes = [_shapes(bottom) for bottom in net.bottoms]
         self.fuse(lean=False)
+
+    @property
+    def _net(self) -> "Net":
+        return cast("Net", self._owner())
 
     def fuse(self, lean: bool, frozen: bool = False) -> None:
         """Plan which neighbours run as one.
@@ -54,7 +58,7 @@ class Walk:
 
     def hidden(self) -> set[str]:
         """The names of the blobs between layers that run as one."""
-        return self._fusion.hidden()
+        return self._fusion.hidden
 
     def steps(self) -> list[range]:
         """The indices of the layers in the order that they run; neighbours that run as one are one step."""

@@ -49,10 +49,11 @@ def test_a_loss_is_the_weighted_sum_of_its_top_whatever_its_shape(net):
         assert (net.blobs["sum"].diff == 0.5).all()
 
 
-def test_hooks_see_every_layer_in_order(net):
+def test_hooks_get_the_net_and_see_every_layer_in_order(net):
     seen = []
     net.before_forward.append(lambda net, index: seen.append(("forward", net.layer_names[index])))
     net.after_backward.append(lambda net, index: seen.append(("backward", net.layer_names[index])))
+    net.before_forward.append(lambda given, index: seen.append(given) if given is not net else None)
     net.forward(data=DATA)
     net.backward()
     assert seen == [("forward", name) for name in net.layer_names] + [
