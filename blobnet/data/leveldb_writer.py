@@ -10,7 +10,7 @@ from pathlib import Path
 from blobnet.data.leveldb import COMPARATOR, FOOTER, LOG_BLOCK, MAGIC
 from blobnet.errors import BlobnetError
 from blobnet.io.blob_proto import varint
-from blobnet.io.files import new_folder
+from blobnet.io.files import new_folder, os_errors
 from blobnet.kernels import checksum
 
 _BLOCK = 4096  # bytes, after which a block ends
@@ -59,16 +59,20 @@ class _Writer:
         next_file = len(self._added) + 2
         counters = [(2, next_file), (9, 0), (3, next_file + 1), (4, self._sequence)]  # log, previous log, next, last
         edit = b"\1" + _string(COMPARATOR) + b"".join(varint(tag) + varint(value) for tag, value in counters)
-        (self._folder / _MANIFEST).write_bytes(_log([edit, *self._added]))
-        (self._folder / "CURRENT").write_text(f"{_MANIFEST}\n")
+        self._write(_MANIFEST, _log([edit, *self._added]))
+        self._write("CURRENT", f"{_MANIFEST}\n".encode())
 
     def _end_table(self) -> None:
         number = len(self._added) + 2
         content = self._table.content()
-        (self._folder / f"{number:06d}.ldb").write_bytes(content)
+        self._write(f"{number:06d}.ldb", content)
         numbers = b"".join(map(varint, (7, _LEVEL, number, len(content))))
         self._added.append(numbers + _string(self._table.first_key) + _string(self._table.last_key))
         self._table = _Table()
+
+    def _write(self, name: str, content: bytes) -> None:
+        with os_errors(self._path, "write"):
+            (self._folder / name).write_bytes(content)
 
 
 class _Table:

@@ -202,12 +202,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise BlobnetError("already exists; remove it or name another folder", file=str(path))
     with os_errors(path, "write"):
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            yield temporary
+    try:
+        yield temporary
+        with os_errors(path, "write"):
             temporary.chmod(0o755)
             temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def append(path: str | os.PathLike, content: bytes) -> None:

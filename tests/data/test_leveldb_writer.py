@@ -1,4 +1,5 @@
 import random
+import resource
 
 import pytest
 
@@ -55,3 +56,14 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
 def test_unknown_backends(tmp_path):
     with pytest.raises(BlobnetError, match='backend of a database is lmdb or leveldb; got "sqlite"'):
         new_database(tmp_path / "db", "sqlite")
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(BlobnetError, match="db: cannot write: File too large"):
+            write(tmp_path / "db", random_records(20, 300, seed=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

@@ -119,3 +119,11 @@ def test_what_does_not_fit_on_the_disk_is_not_appended_in_part(tmp_path):
     assert path.read_bytes() == b"first\n"
     files.append(path, b"third\n")
     assert path.read_bytes() == b"first\nthird\n"
+
+
+def test_a_folder_says_of_its_own_faults_that_it_cannot_be_written(tmp_path):
+    with pytest.raises(BlobnetError, match="db: cannot write: No such file"), files.new_folder(tmp_path / "no" / "db"):
+        pass
+    with pytest.raises(FileNotFoundError), files.new_folder(tmp_path / "db"):
+        (tmp_path / "source").read_bytes()
+    assert list(tmp_path.iterdir()) == []
