@@ -8,7 +8,7 @@ import gzip
 import logging
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -25,17 +25,17 @@ log = logging.getLogger("blobnet")
 _FOLDER = Path(__file__).resolve().parent
 _GZIPPED = b"\x1f\x8b"
 
-Examples = tuple[np.ndarray, np.ndarray]
+Examples = tuple[Iterable[np.ndarray], np.ndarray]
 
 
 class _Database(NamedTuple):
-    """An LMDB of images of one shape: how to get images [N, C, H, W] and labels [N]."""
+    """An LMDB of images of one shape: how to get N images [C, H, W] and labels [N]."""
 
     shape: tuple[int, int, int]
     load: Callable[[], Examples]
 
 
-def _mnist(part: str) -> Examples:
+def _mnist(part: str) -> tuple[np.ndarray, np.ndarray]:
     images, labels = (read_idx(_FOLDER / f"mnist/{part}-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
     return images[:, None], labels
 
@@ -43,8 +43,8 @@ def _mnist(part: str) -> Examples:
 def _mnist_pairs(part: str) -> Examples:
     """As many pairs as images, drawn at random, as two channels; the label is 1 where both show one digit."""
     images, labels = _mnist(part)
-    first, second = np.random.default_rng(0).integers(len(images), size=(2, len(images)))
-    return np.concatenate([images[first], images[second]], axis=1), labels[first] == labels[second]
+    pairs = np.random.default_rng(0).integers(len(images), size=(2, len(images))).T
+    return (np.concatenate(images[pair]) for pair in pairs), np.equal(*labels[pairs].T)
 
 
 def _cifar10(part: str) -> Examples:
@@ -108,11 +108,11 @@ def place(name: str) -> Path:
     return config.cache_folder() / "datasets" / name
 
 
-def build(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Make a database of images [N, C, H, W]."""
+def build(path: Path, images: Iterable[np.ndarray], labels: np.ndarray) -> None:
+    """Make a database of images [C, H, W]."""
     from blobnet.data import lmdb
 
-    log.info("Making %s, a database of %d images, in %s (once)", path.name, len(images), path.parent)
+    log.info("Making %s, a database of %d images, in %s (once)", path.name, len(labels), path.parent)
     with os_errors(path.parent, "make (BLOBNET_CACHE_DIR names another folder)"):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -122,10 +122,10 @@ def build(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
             raise
 
 
-def records(images: np.ndarray, labels: np.ndarray, digits: int = 8) -> Iterator[tuple[bytes, bytes]]:
-    """Keys, numbers of so many digits, and Datum records of images [N, C, H, W], as Caffe's converters write them."""
-    channels, height, width = images.shape[1:]
+def records(images: Iterable[np.ndarray], labels: np.ndarray, digits: int = 8) -> Iterator[tuple[bytes, bytes]]:
+    """Keys, numbers of so many digits, and Datum records of images [C, H, W], as Caffe's converters write them."""
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        channels, height, width = image.shape
         datum = pb.Datum(channels=channels, height=height, width=width, data=image.tobytes(), label=int(label))
         yield b"%0*d" % (digits, index), datum.SerializeToString()
 

@@ -1,6 +1,7 @@
 """The databases of the zoo against the files they are made from."""
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -28,6 +29,27 @@ def test_test_database_holds_the_images_and_labels_in_order(cache):
     assert b"".join(datum.data for datum in datums) == content[16:]
     assert [datum.label for datum in datums[:10]] == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert {(datum.channels, datum.height, datum.width) for datum in datums} == {(1, 28, 28)}
+
+
+def test_pairs_are_two_images_and_whether_they_show_one_digit(cache):
+    records = lmdb.Reader(datasets.find("mnist_siamese_test_lmdb")).records()
+    images, labels = datasets._mnist("t10k")
+    first, second = np.random.default_rng(0).integers(10000, size=(2, 10000))
+    for (_, value), left, right in zip(records, first, second, strict=True):
+        datum = pb.Datum.FromString(value)
+        assert datum.data == images[left].tobytes() + images[right].tobytes()
+        assert datum.label == (labels[left] == labels[right])
+        assert (datum.channels, datum.height, datum.width) == (2, 28, 28)
+
+
+def test_pairs_are_made_one_by_one():
+    tracemalloc.start()
+    images, _ = datasets._mnist_pairs("t10k")
+    for _ in images:
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 10000 * 28 * 28  # the file is unpacked, and copied once
 
 
 def test_a_database_is_made_once_and_announced(cache, caplog):
