@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite import ir
 
 from blobnet.kernels import rows, simd
 from blobnet.kernels._jit import jit
@@ -261,72 +262,135 @@ class Response(NamedTuple):
     k: float
 
 
-@jit
+# Columns that are done at once where windows span rows only: a block of hundreds of rows stays in the second cache.
+_COLUMNS = 256
+
+
+@exact
 def response_forward(start, stop, x, response, scale, y):
     """s goes to ``scale``."""
     _, A, B = x.shape
-    alpha, k = x.dtype.type(response.alpha), x.dtype.type(response.k)
-    squares = np.empty((A, B), x.dtype)
-    column = np.empty(B, x.dtype)
+    flat, scales, results = x.reshape(-1), scale.reshape(-1), y.reshape(-1)
+    numbers = x.dtype.type(response.k), x.dtype.type(response.alpha)
+    sizes, squares, columns, sums = _window_memory(x, response)
     for item in range(start, stop):
-        for a in range(A):
-            for b in range(B):
-                squares[a, b] = x[item, a, b] * x[item, a, b]
-        for a in range(A):
-            source, row, target = x[item, a], scale[item, a], y[item, a]
-            _window_sum(squares, a, response, column, row)
-            for b in range(B):
-                row[b] = k + alpha * row[b]
-            _inverse_power(row, response.beta, target)
-            for b in range(B):
-                target[b] *= source[b]
+        for first in range(0, B, sizes.width):
+            width = min(sizes.width, B - first)
+            for a in range(A):
+                place = (item * A + a) * B + first
+                _square(width, (), (at(flat, place),), (at(squares, _inside(sizes, a)),), None)
+            _sum_windows(squares, sizes, columns, sums)
+            for a in range(A):
+                place, total = (item * A + a) * B + first, (at(sums, a * sizes.pitch),)
+                if response.beta == 0.75:
+                    targets = at(scales, place), at(results, place)
+                    _weaken(width, numbers, total + (at(flat, place),), targets, None)
+                    continue
+                _measure(width, numbers, total, (at(scales, place),), None)
+                for i in range(place, place + width):
+                    results[i] = flat[i] * scales[i] ** x.dtype.type(-response.beta)
 
 
-@jit
+@exact
 def response_backward(start, stop, x, scale, dy, response, dx):
     """dx = dy s^-beta - 2 alpha beta x (sum over the window of dy x s^(-beta - 1))."""
     _, A, B = x.shape
+    flat, scales, gradients, results = x.reshape(-1), scale.reshape(-1), dy.reshape(-1), dx.reshape(-1)
     slope = x.dtype.type(2 * response.alpha * response.beta)
-    ratio = np.empty((A, B), x.dtype)
-    column = np.empty(B, x.dtype)
-    total = np.empty(B, x.dtype)
+    sizes, ratios, columns, sums = _window_memory(x, response)
     for item in range(start, stop):
-        for a in range(A):
-            target = dx[item, a]
-            _inverse_power(scale[item, a], response.beta, target)
-            for b in range(B):
-                target[b] *= dy[item, a, b]
-                ratio[a, b] = target[b] * x[item, a, b] / scale[item, a, b]
-        for a in range(A):
-            _window_sum(ratio, a, response, column, total)
-            for b in range(B):
-                dx[item, a, b] -= slope * x[item, a, b] * total[b]
+        for first in range(0, B, sizes.width):
+            width = min(sizes.width, B - first)
+            for a in range(A):
+                place, inside = (item * A + a) * B + first, _inside(sizes, a)
+                if response.beta == 0.75:
+                    sources = at(flat, place), at(scales, place), at(gradients, place)
+                    _weaken_gradient(width, (), sources, (at(results, place), at(ratios, inside)), None)
+                    continue
+                for i in range(width):
+                    weak = gradients[place + i] * scales[place + i] ** x.dtype.type(-response.beta)
+                    results[place + i] = weak
+                    ratios[inside + i] = weak * flat[place + i] / scales[place + i]
+            _sum_windows(ratios, sizes, columns, sums)
+            for a in range(A):
+                place = (item * A + a) * B + first
+                sources = at(results, place), at(flat, place), at(sums, a * sizes.pitch)
+                _spread_gradient(width, (slope,), sources, (at(results, place),), None)
 
 
-@jit
-def _window_sum(values, a, response, column, total):
-    """Sums of the windows around the cells of row a: down the columns first, then along the row."""
-    A, B = values.shape
-    column[:] = 0
-    for neighbour in range(max(0, a - response.half_a), min(A, a + response.half_a + 1)):
-        for b in range(B):
-            column[b] += values[neighbour, b]
-    for b in range(B):
-        total[b] = column[b]
-    for distance in range(1, min(response.half_b, B - 1) + 1):
-        for b in range(B - distance):
-            total[b] += column[b + distance]
-        for b in range(B - distance):
-            total[b + distance] += column[b]
+class _WindowSizes(NamedTuple):
+    """Of rows and columns that are done at once, with zeros around them."""
+
+    half_a: int
+    half_b: int
+    rows: int
+    width: int
+    pitch: int  # elements from one row to the next
 
 
-@jit(fastmath=False)  # an estimated 1 / sqrt would make NaN of infinity
-def _inverse_power(x, beta, y):
-    """y = x^-beta. The usual beta 0.75 is two square roots."""
-    if beta == 0.75:
-        for i in range(x.size):
-            root = np.sqrt(x[i])
-            y[i] = 1 / (root * np.sqrt(root))
-    else:
-        for i in range(x.size):
-            y[i] = x[i] ** x.dtype.type(-beta)
+@exact
+def _window_memory(x, response):
+    """Sizes, and memory for values with zeros around them, for their sums down the columns and over windows."""
+    _, A, B = x.shape
+    width = B if response.half_b else min(B, _COLUMNS)
+    pitch = width + 2 * response.half_b
+    sizes = _WindowSizes(response.half_a, response.half_b, A, width, pitch)
+    around = np.zeros((A + 2 * response.half_a) * pitch, x.dtype)
+    return sizes, around, np.empty(A * pitch, x.dtype), np.empty(A * pitch, x.dtype)
+
+
+@exact
+def _inside(sizes, a):
+    """Where row a begins within its zeros."""
+    return (sizes.half_a + a) * sizes.pitch + sizes.half_b
+
+
+@exact
+def _sum_windows(values, sizes, columns, sums):
+    """The window around column b of row a is sums[a pitch + b]."""
+    count = sizes.rows * sizes.pitch
+    _sum_neighbours(count, values, sizes.pitch, 2 * sizes.half_a, columns)
+    _sum_neighbours(count - 2 * sizes.half_b, columns, 1, 2 * sizes.half_b, sums)
+
+
+@exact
+def _sum_neighbours(count, values, step, more, sums):
+    """sums[i] = values[i] + values[i + step] + ..., so many more."""
+    target = (at(sums, 0),)
+    _keep(count, (), (at(values, 0),), target, None)
+    for neighbour in range(1, more + 1):
+        _add(count, (), target + (at(values, neighbour * step),), target, None)
+
+
+def _measured(emitter, numbers, total):
+    k, alpha = numbers
+    return [emitter.multiply_add(alpha, total, k)], []
+
+
+def _weakened(emitter, numbers, total, x):
+    [scale], _ = _measured(emitter, numbers, total)
+    return [scale, emitter.builder.fmul(x, _inverse_power(emitter, scale))], []
+
+
+def _weakened_gradient(emitter, numbers, x, scale, dy):
+    builder = emitter.builder
+    weak = builder.fmul(dy, _inverse_power(emitter, scale))
+    return [weak, builder.fdiv(builder.fmul(weak, x), scale)], []
+
+
+def _gradient_of_all(emitter, numbers, weak, x, total):
+    [slope] = numbers
+    return [emitter.builder.fsub(weak, emitter.builder.fmul(emitter.builder.fmul(slope, x), total))], []
+
+
+def _inverse_power(emitter, x):
+    """x^-0.75, the usual power, is two square roots."""
+    root = emitter.root(x)
+    one = emitter.splat(ir.Constant(emitter.scalar, 1.0))
+    return emitter.builder.fdiv(one, emitter.builder.fmul(root, emitter.root(root)))
+
+
+_keep, _add = rows.loop(lambda emitter, numbers, x: ([x], [])), rows.loop(rows.added)
+_square = rows.loop(lambda emitter, numbers, x: ([emitter.builder.fmul(x, x)], []))
+_measure, _weaken = rows.loop(_measured), rows.loop(_weakened)
+_weaken_gradient, _spread_gradient = rows.loop(_weakened_gradient), rows.loop(_gradient_of_all)

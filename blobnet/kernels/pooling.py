@@ -7,7 +7,7 @@ import numpy as np
 from blobnet.kernels import simd, windows
 from blobnet.kernels._jit import jit
 from blobnet.kernels.random import bits
-from blobnet.kernels.rows import at, loop, total
+from blobnet.kernels.rows import added, at, loop, total
 
 
 class Window(NamedTuple):
@@ -201,11 +201,7 @@ def average_backward(start, stop, dy, window, dx):
                 _add_row(W, (), (place, at(spread, window.pw)), (place,), None)
 
 
-def _sum(emitter, numbers, x, z):
-    return [emitter.builder.fadd(x, z)], []
-
-
-_add_row = loop(_sum)
+_add_row = loop(added)
 
 
 @jit

@@ -135,7 +135,8 @@ def _caller(context, builder, kernel: Dispatcher, signature, scratch, packed: ir
     start, stop, thread, address = function.args
     inner = ir.IRBuilder(function.append_basic_block())
     args, rows = cgutils.unpack_tuple(inner, inner.load(inner.inttoptr(address, packed.as_pointer())))
-    arguments = [start, stop, *cgutils.unpack_tuple(inner, args)]
+    unpacked = zip(signature.args[2:], cgutils.unpack_tuple(inner, args), strict=False)
+    arguments = [start, stop, *(_borrowed(context, inner, kind, value) for kind, value in unpacked)]
     has_rows = not isinstance(scratch, types.NoneType)
     if has_rows:
         row = types.Array(scratch.dtype, 1, "C")(scratch, types.intp)
@@ -147,6 +148,20 @@ def _caller(context, builder, kernel: Dispatcher, signature, scratch, packed: ir
         context.nrt.decref(inner, signature.args[-1], arguments[-1])
     inner.ret(inner.zext(status.is_error, _FAILED))
     return function
+
+
+def _borrowed(context, builder, kind: types.Type, value: ir.Value) -> ir.Value:
+    """An argument whose arrays have no owner: references that all threads count would be a queue for one cache line."""
+    if isinstance(kind, types.BaseTuple):
+        parts = [
+            _borrowed(context, builder, part, builder.extract_value(value, place)) for place, part in enumerate(kind)
+        ]
+        return context.make_tuple(builder, kind, parts)
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = cgutils.get_null_value(array.meminfo.type)
+        return array._getvalue()
+    return value
 
 
 def _row(rows, thread):

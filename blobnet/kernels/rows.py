@@ -67,6 +67,11 @@ def loop(formula: Callable, sums: int = 0):
     return compute_row
 
 
+def added(emitter, numbers, x, z):
+    """The formula x + z."""
+    return [emitter.builder.fadd(x, z)], []
+
+
 @jit(fastmath=False)
 def total(totals, place, lanes):
     """The sum of the lanes from ``place`` on, in order: the same bits wherever it is called."""

@@ -112,6 +112,9 @@ class Emitter:
         """a b + c, rounded once where the processor can."""
         return self._call(f"llvm.fmuladd.{self._suffix}", self.vector, [a, b, c])
 
+    def root(self, vector: ir.Value) -> ir.Value:
+        return self._call(f"llvm.sqrt.{self._suffix}", self.vector, [vector])
+
     def where_positive(self, sign: ir.Value, vector: ir.Value) -> ir.Value:
         """The vector where the sign is positive or NaN, else 0: what passes a ReLU."""
         return self.builder.select(self.builder.fcmp_ordered("<=", sign, self.zero()), self.zero(), vector)
