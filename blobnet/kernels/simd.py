@@ -202,6 +202,35 @@ def transposing_copy(most: int):
     return copy_transposed
 
 
+@intrinsic
+def write_transposed(typing, target, j, step, source, i, bias, b, least, accumulate, count):
+    """target[j + r step + lane] = source[i + lane lanes + r] + bias[b + r], for lanes below ``count``.
+
+    What was there is added where it accumulates; no result is below ``least``.
+    """
+
+    def emit(context, builder, signature, arguments):
+        emitter, target, source, bias = opened(context, builder, signature, arguments, 0, 3, 5)
+        _, j, step, _, i, _, b, least, accumulate, count = arguments
+        least = emitter.splat(least)
+        rows = [emitter.load(source, builder.add(i, _index(lane * emitter.lanes))) for lane in range(emitter.lanes)]
+        for r, vector in enumerate(emitter.transpose(rows)):
+            place = builder.add(j, builder.mul(step, _index(r)))
+            shift = cgutils.alloca_once_value(
+                builder, emitter.splat(builder.load(emitter.address(bias, builder.add(b, _index(r)))))
+            )
+            with builder.if_then(accumulate):
+                known = emitter.load_first(target, place, count)
+                builder.store(builder.fadd(known, builder.load(shift)), shift)
+            value = builder.fadd(vector, builder.load(shift))
+            value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
+            emitter.store_before(builder.add(place, count), value, target, place)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(target, index, index, source, index, bias, index, least, types.boolean, index), emit
+
+
 def tile_product(vectors: int):
     """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns."""
 

@@ -10,19 +10,18 @@ so a sum over channels and taps becomes 36 products of matrices, one per element
 polynomials; those here lose two to four times less precision than the usual 0, 1, -1, 2, -2. Measured over 64 to
 512 channels, the worst error is 1.4e-6 to 4e-6 of the largest output, that of the direct sum 1.2e-6 to 2.5e-6.
 
-Transforms work on vectors of channels, so images are turned to channels last first. Tiles of all images form
-one long row, cut into blocks: each block is transformed, multiplied and transformed back while it is in the
-cache. What is not finite would spread over a tile, so the caller keeps it away.
+Transforms work on vectors of channels. Tiles of all images form one long row, cut into blocks: each block is turned
+to channels last, a vector of channels of a row of tiles at a time, transformed, multiplied, transformed back and
+turned back while it is in the cache. What is not finite would spread over a tile, so it is left to other ways.
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import product, simd
+from blobnet.kernels import patches, product, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite, sum_of_nothing
 from blobnet.kernels.geometry import Geometry
@@ -46,11 +45,8 @@ LEAST_TILES, LEAST_TILES_OF_WEIGHTS = 32, 48
 # Likewise where the filters are kept: their transform, which takes as long as some 16 tiles, is done once.
 LEAST_TILES_KEPT = 12
 
-# Output pixels whose images are turned to channels last at once.
-PIXELS_AT_ONCE = 16384
-
-# Tiles whose transforms are kept at once for the gradient of the weights.
-TILES_AT_ONCE = 256
+# Tiles whose transforms are kept at once for the gradient of the weights, for many channels and for few.
+TILES_AT_ONCE, TILES_AT_ONCE_OF_FEW, FEW_CHANNELS = 256, 512, 32
 
 
 def _matrices(taps: int) -> tuple[list[list[float]], ...]:
@@ -98,21 +94,22 @@ def pays(
 
 
 class Grid(NamedTuple):
-    """The tiles of an image, and the zero-padded image in channels last that they cover."""
+    """The tiles of images, and the planes [height, width] whose pixels they take in or give out."""
 
-    rows: int  # tiles
+    rows: int  # of tiles
     columns: int
     step: int  # pixels from one tile to the next
-    height: int  # pixels
+    height: int
     width: int
-    size: int  # elements from one image to the next: pixels x channels, and a vector of slack for each channel
+    pad_h: int  # pixels of the first tile outside the plane
+    pad_w: int
 
 
-def _grid(outputs: tuple[int, ...], channels: int, step: int, tile: int) -> Grid:
-    """Tiles of so many pixels, those of inputs overlapping, over outputs of the given extents."""
-    rows, columns = (-(-extent // step) for extent in outputs)
-    height, width = (count * step + tile - step for count in (rows, columns))
-    return Grid(rows, columns, step, height, width, (height * width + LANES) * channels)
+def _grids(geometry: Geometry) -> tuple[Grid, Grid]:
+    """The tiles of inputs, which overlap, and those of outputs."""
+    step = IN + 1 - geometry.kernel[0]
+    rows, columns = (-(-extent // step) for extent in geometry.output)
+    return Grid(rows, columns, step, *geometry.input, *geometry.pad), Grid(rows, columns, step, *geometry.output, 0, 0)
 
 
 def transformed(w: np.ndarray, keep: bool = False) -> np.ndarray:
@@ -135,64 +132,51 @@ def correlate(
     """
     if accumulate and not all_finite(x):
         return False
-    step = IN + 1 - geometry.kernel[0]
-    grids = _grid(geometry.output, x.shape[1], step, IN), _grid(geometry.output, y.shape[1], step, step)
-    bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
-    what = filters, geometry, grids, bias, y.dtype.type(least), accumulate
-    return all(_correlate_portion(x[part], y[part], *what) for part in _portions(x, geometry.output))
-
-
-def _correlate_portion(x, y, filters, geometry, grids, bias, least, accumulate) -> bool:
-    n, c, o = len(x), x.shape[1], y.shape[1]
-    inputs, grid = grids
-    images, finite = _channels_last("images", x, geometry.input, geometry.pad, inputs)
-    if not finite:
-        return False
-    results = work_array("results", (n * grid.size,), y.dtype)
-    tiles = n * grid.rows * grid.columns
+    inputs, outputs = _grids(geometry)
+    c, o, tiles = x.shape[1], y.shape[1], len(x) * inputs.rows * inputs.columns
     blocks = -(-tiles // (BLOCK_TILES if c < MANY_CHANNELS else BLOCK_TILES_OF_MANY))
     blocks += -blocks % config.threads()
     block = -(-tiles // blocks // product.MR) * product.MR
     blocks = -(-tiles // block)
     v_size, m_size = _spread(block * (c + LANES)), _spread(block * (o + LANES))
-    work = scratch(ELEMENTS * (v_size + m_size), y.dtype)
+    work = scratch(ELEMENTS * (v_size + m_size) + _row_size(inputs), y.dtype)
     sizes = tiles, block, v_size, m_size
-    parallel_for(correlate_blocks, blocks, images, inputs, c, filters, results, grid, o, *sizes, scratch=work)
-    parallel_for(to_channels_first, n * (o // LANES), results, grid, y, *geometry.output, bias, least, accumulate)
-    return True
+    bias = np.zeros(o, y.dtype) if bias is None else bias
+    nothing = np.empty(blocks, x.dtype)
+    results = y, outputs, bias, y.dtype.type(least), accumulate
+    parallel_for(correlate_blocks, blocks, x, inputs, filters, *results, *sizes, nothing, scratch=work)
+    return not nothing.any()
 
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> bool:
     """dw += G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G; False, and no change, if not all is finite."""
     c, o, taps = x.shape[1], dy.shape[1], geometry.kernel[0]
-    step = IN + 1 - taps
-    grids = _grid(geometry.output, c, step, IN), _grid(geometry.output, o, step, step)
+    inputs, outputs = _grids(geometry)
+    tiles = len(x) * inputs.rows * inputs.columns
+    at_once = TILES_AT_ONCE_OF_FEW if max(c, o) <= FEW_CHANNELS else TILES_AT_ONCE
     sums = work_array("filters", (ELEMENTS, c, o), dw.dtype)
     sums[...] = 0
-    parts = _portions(x, geometry.output)
-    if not all(_add_products(x[part], dy[part], geometry, grids, sums) for part in parts):
+    nothing = np.zeros(tiles, x.dtype)
+    row = scratch(_row_size(inputs), x.dtype)
+    for first in range(0, tiles, at_once):
+        count = min(at_once, tiles - first)
+        v, z = (
+            work_array(use, (ELEMENTS, _spread(count * channels)), x.dtype)
+            for use, channels in (("input tiles", c), ("gradient tiles", o))
+        )
+        what = first, x, inputs, v, dy, outputs, z, count, nothing
+        parallel_for(transform_both, count, *what, grain=product.MR, scratch=row)
+        parallel_for(add_products, ELEMENTS * -(-o // PANEL), v, z, count, sums)
+    if nothing.any():
         return False
     turned = work_array("taps", (c, taps * taps, o), dw.dtype)
     parallel_for(transform_filters_back, c, sums.reshape(-1), taps, turned, dw, grain=8)
     return True
 
 
-def _add_products(x, dy, geometry, grids, sums) -> bool:
-    c, o = x.shape[1], dy.shape[1]
-    images, finite = _channels_last("images", x, geometry.input, geometry.pad, grids[0])
-    gradients, dy_finite = _channels_last("results", dy, geometry.output, (0, 0), grids[1])
-    if not (finite and dy_finite):
-        return False
-    tiles = len(x) * grids[0].rows * grids[0].columns
-    for first in range(0, tiles, TILES_AT_ONCE):
-        count = min(TILES_AT_ONCE, tiles - first)
-        v, z = (
-            work_array(use, (ELEMENTS, _spread(count * channels)), x.dtype)
-            for use, channels in (("input tiles", c), ("gradient tiles", o))
-        )
-        parallel_for(transform_both, count, first, images, grids[0], c, v, gradients, grids[1], o, z, count, grain=8)
-        parallel_for(add_products, ELEMENTS * -(-o // PANEL), v, z, count, sums)
-    return True
+def _row_size(inputs: Grid) -> int:
+    """Elements for the pixels of a row of tiles, a vector of channels each, and as many more as a copy may overrun."""
+    return (IN * (inputs.columns * inputs.step + IN - inputs.step) + LANES) * LANES
 
 
 def _spread(size: int) -> int:
@@ -201,28 +185,19 @@ def _spread(size: int) -> int:
     return (-(-size // line) | 1) * line
 
 
-def _portions(x: np.ndarray, outputs: tuple[int, int]) -> Iterator[slice]:
-    """As many images at once as keep their copies small and all threads busy."""
-    images = max(1, PIXELS_AT_ONCE // (outputs[0] * outputs[1]))
-    return (slice(first, first + images) for first in range(0, len(x), images))
-
-
-def _channels_last(use: str, x: np.ndarray, sizes, pad, grid: Grid) -> tuple[np.ndarray, bool]:
-    """The images with channels last, and whether all of them are finite."""
-    images = work_array(use, (len(x) * grid.size,), x.dtype)
-    nothing = np.empty(len(x) * (x.shape[1] // LANES), x.dtype)
-    parallel_for(to_channels_last, len(nothing), x, *sizes, *pad, images, grid, nothing)
-    return images, not nothing.any()
-
-
 @jit
-def correlate_blocks(start, stop, images, inputs, c, filters, results, outputs, o, tiles, block, v_size, m_size, work):
-    """Blocks start to stop of the tiles: transform, multiply element by element, transform back."""
-    v_row, m_row = c + LANES, o + LANES
-    m = ELEMENTS * v_size
-    for first in range(start * block, min(stop * block, tiles), block):
-        last = min(first + block, tiles)
-        transform_inputs(0, last - first, first, images, inputs, c, work, v_row, UNIT, v_size)
+def correlate_blocks(start, stop, x, inputs, filters, y, outputs, bias, least, accumulate, tiles, block, v_size, m_size,
+                     nothing, work):  # fmt: skip
+    """Blocks start to stop of the tiles: transform, multiply element by element, transform back.
+
+    nothing [block]  becomes the sum of 0 times each value of x: NaN if one of them is not finite
+    """
+    c, o = x.shape[1], y.shape[1]
+    v_row, m_row, m = c + LANES, o + LANES, ELEMENTS * v_size
+    row = work[m + ELEMENTS * m_size :]
+    for number in range(start, stop):
+        first, last = number * block, min(number * block + block, tiles)
+        nothing[number] = transform_tiles(first, last, x, inputs, row, work, v_row, UNIT, v_size)
         for element in range(ELEMENTS):
             for panel in range(0, o, PANEL):
                 width = min(PANEL, o - panel)
@@ -232,54 +207,124 @@ def correlate_blocks(start, stop, images, inputs, c, filters, results, outputs, 
                         work, element * v_size + tile * v_row, v_row, 1, filters, b, width, c,
                         work, m + element * m_size + tile * m_row + panel, m_row, False, width // LANES,
                     )  # fmt: skip
-        for tile in range(first, last):
-            place = find_tile(outputs, tile) * o
-            for k in range(0, o, LANES):
-                source, row = m + (tile - first) * m_row + k, outputs.width * o
-                if outputs.step == 4:
-                    _transform_output_3(work, source, IN * m_size, m_size, results, place + k, row, o)
-                else:
-                    _transform_output_5(work, source, IN * m_size, m_size, results, place + k, row, o)
+        write_tiles(first, last, work, m, m_row, m_size, row, y, outputs, bias, least, accumulate)
 
 
 @jit
-def find_tile(grid, tile):
-    """The pixel at the corner of a tile, counted over all images, slack included."""
+def find_piece(grid, tile, last):
+    """The image, row and column of a tile, and how many are left of its row, none at ``last`` or beyond."""
     image, within = divmod(tile, grid.rows * grid.columns)
     row, column = divmod(within, grid.columns)
-    return image * (grid.height * grid.width + LANES) + (row * grid.width + column) * grid.step
+    return image, row, column, min(grid.columns - column, last - tile)
 
 
 @jit
-def transform_inputs(start, stop, first, images, grid, c, v, tile_step, unit_step, element_step):
-    """B^T d B of tile first + t, for t from start to stop.
+def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_step):
+    """B^T d B of the tiles first to last of x [N, C, pixels]; returns the sum of 0 times each value of x.
 
-    Element e of unit k of the channels begins at v[e element_step + t tile_step + k unit_step].
+    Element e of unit k of the channels of tile first + t begins at v[e element_step + t tile_step + k unit_step].
     """
-    for t in range(start, stop):
-        place = find_tile(grid, first + t) * c
-        for k in range(0, c, LANES):
-            target = t * tile_step + k // UNIT * unit_step + k % UNIT
-            _transform_input(images, place + k, grid.width * c, c, v, target, IN * element_step, element_step)
+    c, flat, nothing = x.shape[1], x.reshape(-1), x.dtype.type(0)
+    for k in range(0, c, LANES):
+        tile, target = first, k // UNIT * unit_step + k % UNIT
+        while tile < last:
+            image, above, left, count = find_piece(grid, tile, last)
+            overlap = IN - grid.step
+            width = count * grid.step + overlap
+            known = overlap if above > 0 and count == grid.columns <= tile - first else 0  # from the row of tiles above
+            patches.copy(row[: known * width * LANES], row[grid.step * width * LANES :])
+            plane = (image * c + k) * grid.height * grid.width
+            nothing += turn_rows(flat, plane, grid, above, left, known, IN, width, row)
+            for t in range(tile - first, tile - first + count):
+                place = (t + first - tile) * grid.step * LANES
+                spot = target + t * tile_step
+                _transform_input(row, place, width * LANES, LANES, v, spot, IN * element_step, element_step)
+            tile += count
+    return nothing
 
 
 @jit
-def transform_both(start, stop, first, images, inputs, c, v, gradients, outputs, o, z, count):
+def turn_rows(x, plane, grid, above, left, first, last, width, row):
+    """Rows first to last of a row of tiles, as row [last, width, LANES] of vectors of channels, zeros around.
+
+    plane  where the first of the channels begins in x
+    A vector of pixels may overrun its row; the next row, or the slack after the last one, takes it.
+    Returns the sum of 0 times each value.
+    """
+    starts = np.arange(LANES) * (grid.height * grid.width)
+    corner = left * grid.step - grid.pad_w
+    for r in range(first, last):
+        h, target = above * grid.step + r - grid.pad_h, r * width * LANES
+        begin, end = max(0, -corner), max(0, min(width, grid.width - corner))
+        if h < 0 or h >= grid.height:
+            begin = end = 0
+        for q in range(begin, end, LANES):
+            source = plane + h * grid.width + corner + q
+            _transpose(row, target + q * LANES, LANES, x, source, starts, min(LANES, end - q))
+        patches.fill(row, target, target + begin * LANES)
+        patches.fill(row, target + end * LANES, target + width * LANES)
+    return sum_of_nothing(row[first * width * LANES : last * width * LANES])
+
+
+@jit
+def write_tiles(first, last, m, start, tile_step, element_step, row, y, grid, bias, least, accumulate):
+    """y [N, O, pixels] = A^T m A of the tiles first to last, + bias, + y where it accumulates, not below ``least``.
+
+    Element e of tile first + t begins at m[start + e element_step + t tile_step].
+    """
+    o, flat, size = y.shape[1], y.reshape(-1), grid.height * grid.width
+    for k in range(0, o, LANES):
+        tile = first
+        while tile < last:
+            image, above, left, count = find_piece(grid, tile, last)
+            width = count * grid.step * LANES
+            for t in range(tile - first, tile - first + count):
+                source, place = start + t * tile_step + k, (t + first - tile) * grid.step * LANES
+                if grid.step == 4:
+                    _transform_output_3(m, source, IN * element_step, element_step, row, place, width, LANES)
+                else:
+                    _transform_output_5(m, source, IN * element_step, element_step, row, place, width, LANES)
+            rows = min(grid.step, grid.height - above * grid.step)
+            pixels = min(count * grid.step, grid.width - left * grid.step)
+            if pixels == grid.width and pixels * LANES == width:  # neighbours in memory, row after row
+                rows, pixels = 1, rows * pixels
+            target = (image * o + k) * size + above * grid.step * grid.width + left * grid.step
+            for r in range(rows):
+                for q in range(0, pixels, LANES):
+                    simd.write_transposed(
+                        flat, target + r * grid.width + q, size, row, r * width + q * LANES, bias, k, least, accumulate,
+                        min(LANES, pixels - q),
+                    )  # fmt: skip
+            tile += count
+
+
+@jit
+def transform_both(start, stop, first, x, inputs, v, dy, outputs, z, count, nothing, row):
     """B^T d B and A dy A^T of tile first + t, for t from start to stop, in panels for ``add_products``.
 
     v [element, C / UNIT, count, UNIT], z [element, O / PANEL, count, PANEL]
+    nothing [tile]  the first one of these becomes the sum of 0 times each value of x and dy
     """
-    transform_inputs(start, stop, first, images, inputs, c, v.reshape(-1), UNIT, count * UNIT, v.shape[1])
-    flat, row = z.reshape(-1), outputs.width * o
-    for t in range(start, stop):
-        place = find_tile(outputs, first + t) * o
-        for k in range(0, o, LANES):
-            panel = k // PANEL * PANEL
-            target = panel * count + t * min(PANEL, o - panel) + k - panel
-            if outputs.step == 4:
-                _transform_gradient_3(gradients, place + k, row, o, flat, target, IN * z.shape[1], z.shape[1])
-            else:
-                _transform_gradient_5(gradients, place + k, row, o, flat, target, IN * z.shape[1], z.shape[1])
+    v_size, z_size, o = v.shape[1], z.shape[1], dy.shape[1]
+    flat, gradients = z.reshape(-1), dy.reshape(-1)
+    begin, end = first + start, first + stop
+    total = transform_tiles(begin, end, x, inputs, row, v.reshape(-1)[start * UNIT :], UNIT, count * UNIT, v_size)
+    for k in range(0, o, LANES):
+        tile, panel = begin, k // PANEL * PANEL
+        step = min(PANEL, o - panel)
+        while tile < end:
+            image, above, left, pieces = find_piece(outputs, tile, end)
+            plane, width = (image * o + k) * outputs.height * outputs.width, pieces * outputs.step
+            total += turn_rows(gradients, plane, outputs, above, left, 0, outputs.step, width, row)
+            for t in range(tile - first, tile - first + pieces):
+                source = (t + first - tile) * outputs.step * LANES
+                target = panel * count + t * step + k - panel
+                if outputs.step == 4:
+                    _transform_gradient_3(row, source, width * LANES, LANES, flat, target, IN * z_size, z_size)
+                else:
+                    _transform_gradient_5(row, source, width * LANES, LANES, flat, target, IN * z_size, z_size)
+            tile += pieces
+    nothing[begin] = total
 
 
 @jit
@@ -337,64 +382,6 @@ def transform_filters_back(start, stop, sums, taps, turned, dw):
         for k in range(o):
             for t in range(count):
                 dw[k, c, t] += turned[c, t, k]
-
-
-@jit
-def to_channels_last(start, stop, x, height, width, pad_h, pad_w, images, grid, nothing):
-    """x [N, C, pixels] to images [N, grid.height, grid.width, C], zeros around; an item is a vector of channels.
-
-    A vector of pixels may overrun its row; the next row, or the slack after the image, takes it.
-    nothing [items] becomes the sum of 0 times each value: NaN if one of them is not finite.
-    """
-    channels = x.shape[1]
-    flat = x.reshape(-1)
-    starts = np.arange(LANES) * x.shape[2]
-    for item in range(start, stop):
-        n, k = divmod(item, channels // LANES)
-        source = (n * channels + k * LANES) * x.shape[2]
-        nothing[item] = sum_of_nothing(flat[source : source + LANES * x.shape[2]])
-        for row in range(grid.height):
-            target = n * grid.size + row * grid.width * channels + k * LANES
-            y = row - pad_h
-            inside = 0 <= y < height
-            count = min(width, grid.width - pad_w) if inside else 0
-            for column in range(0, count, LANES):
-                _transpose(
-                    images, target + (pad_w + column) * channels, channels,
-                    flat, source + y * width + column, starts, min(LANES, count - column),
-                )  # fmt: skip
-            for column in range(pad_w if inside else 0):
-                simd.copy_first(images, target + column * channels, flat, 0, 0)
-            for column in range(pad_w + count if inside else 0, grid.width):
-                simd.copy_first(images, target + column * channels, flat, 0, 0)
-
-
-@jit
-def to_channels_first(start, stop, images, grid, y, height, width, bias, least, accumulate):
-    """images [N, grid.height, grid.width, O] to y [N, O, pixels], + bias, + y if so, not below ``least``.
-
-    An item is a vector of channels.
-    """
-    channels = y.shape[1]
-    block = np.empty(LANES * LANES, y.dtype)
-    starts = np.arange(LANES) * channels
-    for item in range(start, stop):
-        n, k = divmod(item, channels // LANES)
-        for row in range(height):
-            source = n * grid.size + row * grid.width * channels + k * LANES
-            for column in range(0, width, LANES):
-                count = min(LANES, width - column)
-                _transpose(block, 0, LANES, images, source + column * channels, starts, LANES)
-                for lane in range(LANES):
-                    first = row * width + column
-                    target = y[n, k * LANES + lane, first : first + count]
-                    values = block[lane * LANES : lane * LANES + count]
-                    if accumulate:
-                        for p in range(count):
-                            values[p] += target[p]
-                    for p in range(count):
-                        value = values[p] + bias[k * LANES + lane]
-                        target[p] = least if value <= least else value
 
 
 _transpose = simd.transposing_copy(LANES)
