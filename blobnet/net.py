@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import blobnet.layers  # noqa: F401  (registers every layer type)
-from blobnet import trained
+from blobnet import collector, trained
 from blobnet.blob import Blob
 from blobnet.budget import Budget
 from blobnet.context import Context
@@ -48,6 +48,7 @@ class Net:
     Its blobs must fit into ``config.max_memory``; what does not is refused before memory is taken.
     """
 
+    @collector.paused()
     def __init__(
         self,
         param: pb.NetParameter | str | Path,
@@ -207,6 +208,7 @@ class Net:
     def _plan_backward(self) -> None:
         facts = []
         for layer, bottom, top, losses in zip(self.layers, self.bottoms, self.tops, self._losses, strict=True):
+            weighted = [loss.blob for loss in losses]
             rates = [sharing.param_spec(layer.param, position).lr_mult for position in range(len(layer.blobs))]
             layer.param_propagate_down[:] = [self.param.force_backward or rate != 0 for rate in rates]
             facts.append(
@@ -215,7 +217,7 @@ class Net:
                     tops=[blob.name for blob in top],
                     propagate_down=layer.param.propagate_down,
                     learns=any(rate != 0 for rate in rates),
-                    is_loss=[any(blob is loss.blob for loss in losses) for blob in top],
+                    is_loss=[blob in weighted for blob in top],
                     can_backward=[layer.has_backward(index) for index in range(len(bottom))],
                 )
             )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from blobnet import memory, receptive
+from blobnet import collector, memory, receptive
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, error_at
 from blobnet.net import Net
@@ -60,7 +60,20 @@ def summarize(
     inputs: Mapping[str, Shape] | None = None,
     **options,
 ) -> Summary:
-    """The summary of a prototxt.
+    """The summary of a prototxt; the arguments are those of ``build``."""
+    net, notes = build(param, phase, batch, inputs, **options)
+    return Summary(rows(net), notes, memory.of_training(net) if net.phase == pb.TRAIN else None)
+
+
+@collector.paused()
+def build(
+    param: pb.NetParameter | str | Path,
+    phase: "pb.Phase",
+    batch: int | None = None,
+    inputs: Mapping[str, Shape] | None = None,
+    **options,
+) -> tuple[Net, list[str]]:
+    """The net of a prototxt, with its shapes but without data and weights, and what had to be assumed.
 
     batch   the first extent of all inputs; when left out 1, but as written in recurrent nets, whose first axis is
             time, and in nets that hold for their own batch only
@@ -89,14 +102,10 @@ def summarize(
         _strip_fillers(layer)
     if batch is None and not any(layer.type in _TIME_FIRST for layer in param.layer):
         try:
-            return _of_net(Net(_with_batch(param, 1), phase, **options), notes)
+            return Net(_with_batch(param, 1), phase, **options), notes
         except BlobnetError:
             notes.append("the batch is the one written: the net cannot be built for one image")
-    return _of_net(Net(_with_batch(param, batch), phase, **options), notes)
-
-
-def _of_net(net: Net, notes: list[str]) -> Summary:
-    return Summary(rows(net), notes, memory.of_training(net) if net.phase == pb.TRAIN else None)
+    return Net(_with_batch(param, batch), phase, **options), notes
 
 
 def rows(net: Net) -> list[Row]:

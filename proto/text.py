@@ -17,6 +17,7 @@ from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
+from blobnet import collector
 from blobnet.errors import BlobnetError, describe_layer, did_you_mean, element, field_lines
 from blobnet.proto import blobnet_pb2, forks
 from blobnet.proto.tokens import Token, to_float, to_integer, tokenize, unquote
@@ -66,7 +67,8 @@ def parse(
     file = _printable(file or "")
     if len(text) > MAX_BYTES:
         raise BlobnetError(f"the text is longer than {MAX_BYTES >> 20} MiB: no prototxt is", file=file)
-    _Parser(text, file, faults).fill(message)
+    with collector.paused():
+        _Parser(text, file, faults).fill(message)
     return message
 
 
@@ -98,6 +100,7 @@ _VALUE_BYTES = 40  # that a repeated value takes
 _MOST_LINES = 1000  # of repeated values that are kept; what comes later counts as standing where the first one does
 _BOOLEANS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 _CLOSING = {"{": "}", "<": ">"}
+_SEPARATORS = {",", ";"}
 
 
 class _Field(NamedTuple):
@@ -210,8 +213,8 @@ class _Parser:
                 self.skip_field()
             else:
                 self.read_field(message, field, path)
-            if not self.take(","):
-                self.take(";")
+            if self.next.text in _SEPARATORS and self.next.kind == "mark":
+                self.advance()
         for name in _required(descriptor):
             if not message.HasField(name):
                 self.report(self.error(f"{descriptor.name} needs the field {name}", line))

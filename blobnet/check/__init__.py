@@ -19,7 +19,7 @@ from blobnet.passes import phases, upgrade
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.solvers import nets
-from blobnet.summary import summarize
+from blobnet.summary import build
 
 
 def check(
@@ -108,7 +108,7 @@ class _Checked:
         """Find the shapes of the blobs, or what keeps them from being found."""
         context = self._context
         try:
-            found = summarize(
+            net, _ = build(
                 subject.param,
                 subject.phase,
                 level=self._state.level,
@@ -120,8 +120,7 @@ class _Checked:
         except BlobnetError as fault:
             yield Finding(ERROR, "net", fault)
             return
-        for layer, row in zip(subject.layers, found.rows, strict=True):
-            subject.shapes.update(zip(layer.top, row.outputs, strict=False))
+        subject.shapes.update({name: blob.shape for name, blob in net.blobs.items()})
 
 
 def _solver_findings(param: pb.SolverParameter, data: bool, context: Context) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ class Layer:
     def charge_tops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Count the data of the tops that are not bottoms, too."""
         for blob in top:
-            if not any(blob is source for source in bottom):
+            if blob not in bottom:
                 self.charge(blob.name, blob.count)
 
     def charge_read_ahead(self, count: int) -> None:

@@ -28,10 +28,13 @@ FROZEN_CHAINS = tuple(
 def plan_fusion(layers: Sequence[pb.LayerParameter], frozen: bool = False) -> list[range]:
     """The indices of the layers of each group, in order, for layers whose blobs are read once (see ``splits``)."""
     chains = (*FROZEN_CHAINS, *CHAINS) if frozen else CHAINS
+    heads, longest = {chain[0] for chain in chains}, max(map(len, chains))
     groups = []
     first = 0
     while first < len(layers):
-        length = _chain_length(layers[first : first + max(map(len, chains))], chains)
+        length = 0
+        if layers[first].type in heads:
+            length = _chain_length(layers[first : first + longest], chains)
         if length:
             groups.append(range(first, first + length))
         first += max(1, length)

@@ -1,5 +1,7 @@
 """The pass that keeps the layers meant for a state: phase, level and stages."""
 
+import itertools
+
 from blobnet.errors import error_at
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
@@ -11,10 +13,12 @@ def filter_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
     A layer with ``include`` rules stays where one of them is met, a layer with ``exclude`` rules where none is,
     a layer with neither always; both together are an error.
     """
+    included = [is_included(layer, state) for layer in param.layer]
     kept = pb.NetParameter()
     kept.CopyFrom(param)
-    del kept.layer[:]
-    kept.layer.extend(layer for layer in param.layer if is_included(layer, state))
+    if not all(included):
+        del kept.layer[:]
+        kept.layer.extend(itertools.compress(param.layer, included))
     kept.state.CopyFrom(state)
     return kept
 
@@ -22,6 +26,12 @@ def filter_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
 def connected_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
     """The filtered net. A bottom that only layers of other states make is an error, which says what those ask for."""
     kept = filter_net(param, state)
+    if len(kept.layer) < len(param.layer):
+        _check_makers(param, kept, state)
+    return kept
+
+
+def _check_makers(param: pb.NetParameter, kept: pb.NetParameter, state: pb.NetState) -> None:
     here = {top for layer in kept.layer for top in layer.top}
     elsewhere: dict[str, list[pb.LayerParameter]] = {}
     for layer in param.layer:
@@ -34,7 +44,6 @@ def connected_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter
                 rules = dict.fromkeys(map(_described, elsewhere[bottom]))
                 rule = f'bottom "{bottom}" is made by layers of other states alone; the net is built for'
                 raise error_at(layer, f"{rule} {_named(state)}, the layers have {', '.join(rules)}", "bottom")
-    return kept
 
 
 def _described(layer: pb.LayerParameter) -> str:
@@ -48,11 +57,12 @@ def _named(message: pb.NetState | pb.NetStateRule) -> str:
 
 
 def is_included(layer: pb.LayerParameter, state: pb.NetState) -> bool:
-    if layer.include and layer.exclude:
+    include, exclude = layer.include, layer.exclude
+    if include and exclude:
         raise error_at(layer, "give either include rules or exclude rules, not both", "exclude")
-    if layer.include:
-        return any(is_met(rule, state) for rule in layer.include)
-    return not any(is_met(rule, state) for rule in layer.exclude)
+    if include:
+        return any(is_met(rule, state) for rule in include)
+    return not any(is_met(rule, state) for rule in exclude)
 
 
 def is_met(rule: pb.NetStateRule, state: pb.NetState) -> bool:

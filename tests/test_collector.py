@@ -1,0 +1,17 @@
+import gc
+
+import pytest
+
+from blobnet import collector
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_rests_in_the_block_and_is_then_as_before(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(KeyError), collector.paused():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
