@@ -5,6 +5,7 @@ such file. Those of CIFAR-10 are brought by ``zoo.cifar10``.
 """
 
 import gzip
+import io
 import logging
 import math
 import zlib
@@ -17,7 +18,7 @@ import numpy as np
 
 from blobnet import config
 from blobnet.errors import BlobnetError
-from blobnet.io.files import os_errors, read_bytes
+from blobnet.io.files import most_decoded, os_errors, read_bytes
 from blobnet.proto import blobnet_pb2 as pb
 
 log = logging.getLogger("blobnet")
@@ -130,12 +131,23 @@ def records(images: Iterable[np.ndarray], labels: np.ndarray, digits: int = 8) -
         yield b"%0*d" % (digits, index), datum.SerializeToString()
 
 
+def _unzipped(content: bytes, path: Path) -> bytearray:
+    limit, unpacked = most_decoded(len(content)), bytearray()
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        while block := file.read(1 << 20):
+            unpacked += block
+            if len(unpacked) > limit:
+                text = f"{len(content)} gzipped bytes come to more than the limit of {limit}"
+                raise BlobnetError(text, file=str(path))
+    return unpacked
+
+
 def read_idx(path: Path) -> np.ndarray:
     """The array of an idx file of unsigned bytes, gzipped or not: 0, 0, 8, the number of axes, extents, bytes."""
-    content = read_bytes(path)
+    content: bytes | bytearray = read_bytes(path)
     if content.startswith(_GZIPPED):
         try:
-            content = gzip.decompress(content)
+            content = _unzipped(content, path)
         except (EOFError, OSError, zlib.error) as error:
             raise BlobnetError(f"is truncated or damaged: {error}", file=str(path)) from error
     if content[:3] != b"\0\0\x08":

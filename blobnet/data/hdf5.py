@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blobnet import config
 from blobnet.errors import BlobnetError
 from blobnet.io import hdf5
 from blobnet.io.files import read_bytes
@@ -75,7 +76,7 @@ class RowSource:
         return lengths.pop(), [shape[1:] for shape in shapes]
 
     def _load(self, file: int) -> list[np.ndarray]:
-        with hdf5.Reader(self._paths[file]) as reader:
+        with hdf5.Reader(self._paths[file], config.max_memory()) as reader:
             return [reader.array(name) for name in self._names]
 
     def _draw_file_order(self, epoch: int) -> np.ndarray:

@@ -26,6 +26,11 @@ log = logging.getLogger("blobnet")
 MESSAGE_LIMIT = (1 << 31) - 1  # protobuf's own
 
 
+def most_decoded(size: int) -> int:
+    """Bytes that what is packed in a file or record of ``size`` bytes may come to; more is taken for a bomb."""
+    return (64 << 20) + 4 * size
+
+
 @contextlib.contextmanager
 def os_errors(path: str | os.PathLike, action: str) -> Iterator[None]:
     """Turn an OSError of the block into a BlobnetError: ``cannot <action>: <the system's reason>``."""

@@ -1,7 +1,8 @@
 """HDF5 behind guards: a file may hold plain numbers in itself, and no more than its size makes credible.
 
-Refused are links other than hard ones, virtual datasets, external storage, and datasets that together claim
-over a thousand times the size of the file (deflate cannot pack tighter).
+Refused are links other than hard ones, virtual datasets, external storage, and datasets that come to more than
+``files.most_decoded`` together; of data that a net's memory is budgeted for, to over a thousand times the size of the
+file (deflate cannot pack tighter).
 """
 
 import contextlib
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from blobnet.budget import shown
 from blobnet.errors import BlobnetError
-from blobnet.io.files import atomic_write, os_errors
+from blobnet.io.files import atomic_write, most_decoded, os_errors
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -41,14 +43,18 @@ def is_hdf5(path: str | os.PathLike) -> bool:
 
 
 class Reader:
-    """An HDF5 file open for reading, a context manager. Names are paths such as ``data/conv1/0``."""
+    """An HDF5 file open for reading, a context manager. Names are paths such as ``data/conv1/0``.
 
-    def __init__(self, path: str | os.PathLike):
+    budget  bytes that its arrays may come to, where these are accounted for
+    """
+
+    def __init__(self, path: str | os.PathLike, budget: int | None = None):
         import h5py
 
         self.path = str(path)
         with _errors(path, "read"):
-            self._budget = max(_SMALL, _RATIO * os.stat(path).st_size)
+            size = os.stat(path).st_size
+            self._room = most_decoded(size) if budget is None else min(budget, max(_SMALL, _RATIO * size))
             self._file = h5py.File(path, "r")
 
     def __enter__(self) -> "Reader":
@@ -87,10 +93,12 @@ class Reader:
             dataset = self._member(name, "Dataset")
             if dataset.dtype.kind not in "fiu":
                 self._refuse(name, f"must hold numbers; got type {dataset.dtype}")
-            self._budget -= dataset.size * max(4, dataset.dtype.itemsize)
-            if self._budget < 0:
-                self._refuse(name, f"of shape {dataset.shape} claims more than this small file can hold")
-            return dataset[()].astype(np.float64 if dataset.dtype == np.float64 else np.float32, copy=False)
+            needed = max(dataset.size, math.prod(dataset.chunks or ())) * max(4, dataset.dtype.itemsize)
+            if needed > self._room:
+                rule = f"of shape {dataset.shape} needs {shown(needed)}; this file may come to {shown(self._room)} more"
+                self._refuse(name, f"{rule}, unpacked: is it damaged? h5repack -f NONE stores it without compression")
+            self._room -= needed
+            return dataset.astype(np.float64 if dataset.dtype == np.float64 else np.float32)[()]
 
     def integer(self, name: str) -> int:
         values = self.array(name)

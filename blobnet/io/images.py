@@ -2,14 +2,17 @@
 
 import io
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from blobnet.errors import BlobnetError
-from blobnet.io.files import read_bytes
+from blobnet.io.files import most_decoded, read_bytes
 from blobnet.kernels import augment
 
-PIXEL_LIMIT = 1 << 26  # of one image; more is taken for a decompression bomb
+PIXEL_LIMIT = 1 << 26  # of one image, however large its file
+STRIP = 1 << 20  # pixels that are converted at a time
 FILE_LIMIT = 1 << 30
 
 _FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
@@ -33,12 +36,16 @@ def decode(data: bytes, color: bool | None, place: str) -> np.ndarray:
 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise ValueError(f"{image.width} x {image.height} pixels are too many; the limit is {PIXEL_LIMIT}")
+            limit = min(PIXEL_LIMIT, most_decoded(len(data)) // 3)  # blue, green and red
+            if image.width * image.height > limit:
+                shown = f"{image.width} x {image.height} pixels are too many for {len(data)} bytes"
+                raise ValueError(f"{shown}; the limit is {limit}")
             if color is False:
                 image.draft("L", image.size)  # a JPEG's own luminance
-            upright = image if color is None else ImageOps.exif_transpose(image)
-            return _pixels(upright, color, _PNG_GREY if image.format == "PNG" else _GREY)
+            if color is not None:
+                ImageOps.exif_transpose(image, in_place=True)
+            grey = _PNG_GREY if image.format == "PNG" else _GREY
+            return np.concatenate([_pixels(strip, color, grey) for strip in _strips(image)])
     except UnidentifiedImageError as error:
         raise BlobnetError(f"cannot decode the image: it is none of {', '.join(_FORMATS)}", file=place) from error
     except Exception as error:  # Pillow's readers let errors of many kinds through
@@ -115,6 +122,13 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
 def _weights(parts: np.ndarray) -> np.ndarray:
     weights = np.stack([1 - parts, parts], axis=1) * np.float32(1 << augment.COEFFICIENT_BITS)
     return np.rint(weights).astype(np.int32)
+
+
+def _strips(image) -> Iterator[Any]:
+    """The image in pieces from top to bottom, so that what conversions take besides is little."""
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _pixels(image, color: bool | None, grey: tuple[np.ndarray, int, int]) -> np.ndarray:

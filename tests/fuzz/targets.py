@@ -291,7 +291,7 @@ def _read_all(folder: Path, backend: int) -> None:
             files.parse_message(value, pb.Datum(), "record")
 
 
-@target(lambda: single(*pictures()), allowance=512 * MB)
+@target(lambda: single(*pictures()), allowance=384 * MB)
 def read_image(folder: Path, dice: random.Random):
     images.read_image(folder / FILE, dice.choice((True, False, None)))
 

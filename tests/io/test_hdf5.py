@@ -76,8 +76,28 @@ def test_a_shape_bomb_is_refused(path):
         file.create_dataset("never written", (1 << 40,), "f4")
         file.create_dataset("compressed", (1 << 28,), "f4", compression="gzip", chunks=(1 << 20,))
     for name in ("never written", "compressed"):
-        with pytest.raises(BlobnetError, match="claims more than this small file can hold"):
+        with pytest.raises(BlobnetError, match="needs .* this file may come to 6.* MiB more"):
             read(path, name)
+
+
+def test_a_chunk_larger_than_its_dataset_is_a_shape_bomb(path):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("rows", data=np.zeros(3, "f4"), chunks=(1 << 25,), maxshape=(None,), compression="gzip")
+    with pytest.raises(BlobnetError, match="needs 128 MiB"):
+        read(path, "rows")
+
+
+def test_well_packed_data_need_a_budget(path):
+    """A hundredfold: no weights are packed so tight, but labels of a data layer, which are budgeted for, may be."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("rows", (1 << 25,), "f4", data=np.zeros(1 << 25, "f4"), compression="gzip")
+        file["noise"] = np.random.default_rng(0).integers(256, size=1 << 17, dtype=np.uint8)
+    with pytest.raises(BlobnetError, match="needs 128 MiB.*h5repack -f NONE"):
+        read(path, "rows")
+    with hdf5.Reader(path, budget=1 << 28) as reader:
+        assert reader.array("rows").shape == (1 << 25,)
+    with pytest.raises(BlobnetError, match="needs 128 MiB"), hdf5.Reader(path, budget=1 << 26) as reader:
+        reader.array("rows")
 
 
 def test_many_names_for_one_dataset_share_the_budget(path):
@@ -85,7 +105,7 @@ def test_many_names_for_one_dataset_share_the_budget(path):
         file.create_dataset("0", (1 << 22,), "f4")
         for number in range(1, 10):
             file[str(number)] = file["0"]
-    with pytest.raises(BlobnetError, match="claims more"), hdf5.Reader(path) as reader:
+    with pytest.raises(BlobnetError, match="needs 16 MiB"), hdf5.Reader(path) as reader:
         for number in range(10):
             reader.array(str(number))
 

@@ -88,6 +88,22 @@ def test_a_decompression_bomb_is_refused_before_decoding(monkeypatch):
         images.decode(encoded(PIXELS), True, "here")
 
 
+def test_an_image_may_be_as_large_as_its_file_makes_credible():
+    """White, 5000 x 5000: 71 MiB of pixels from 76 kB."""
+    with pytest.raises(BlobnetError, match="5000 x 5000 pixels are too many for .* bytes; the limit is 22"):
+        images.decode(encoded(np.full((5000, 5000), 255, np.uint8)), True, "here")
+
+
+@pytest.mark.parametrize("color", [True, False, None])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK"])
+def test_an_image_in_strips_is_the_image(monkeypatch, mode, color):
+    file = io.BytesIO()
+    Image.fromarray(PIXELS[:, :, :3]).convert(mode).save(file, "TIFF")
+    whole = images.decode(file.getvalue(), color, "here")
+    monkeypatch.setattr(images, "STRIP", 14)
+    np.testing.assert_array_equal(images.decode(file.getvalue(), color, "here"), whole)
+
+
 def naive_resize(pixels, height, width):
     """Bilinear between pixel centres, in floating point."""
     rows = np.clip((np.arange(height) + 0.5) * pixels.shape[0] / height - 0.5, 0, pixels.shape[0] - 1)

@@ -105,6 +105,13 @@ def test_read_idx(tmp_path):
         assert np.array_equal(datasets.read_idx(path), array)
 
 
+def test_a_gzip_bomb_is_refused(tmp_path):
+    path = tmp_path / "idx.gz"
+    path.write_bytes(gzip.compress(bytes(80 << 20)))
+    with pytest.raises(BlobnetError, match="idx.gz: .* gzipped bytes come to more than the limit of 67"):
+        datasets.read_idx(path)
+
+
 NO_GZIP = [b"no gzip", b"", b"\0\0\x08", b"\0\0\x08\x01\0\0\0\2a", b"\0\0\x08\x01\0\0\0\2abc", b"\0\0\x08\0"]
 
 
