@@ -133,23 +133,22 @@ def records(images: Iterable[np.ndarray], labels: np.ndarray, digits: int = 8) -
 
 def _unzipped(content: bytes, path: Path) -> bytearray:
     limit, unpacked = most_decoded(len(content)), bytearray()
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-        while block := file.read(1 << 20):
-            unpacked += block
-            if len(unpacked) > limit:
-                text = f"{len(content)} gzipped bytes come to more than the limit of {limit}"
-                raise BlobnetError(text, file=str(path))
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            while block := file.read(1 << 20):
+                unpacked += block
+                if len(unpacked) > limit:
+                    text = f"{len(content)} gzipped bytes come to more than the limit of {limit}"
+                    raise BlobnetError(text, file=str(path))
+    except (EOFError, OSError, zlib.error) as error:
+        raise BlobnetError(f"is truncated or damaged: {error}", file=str(path)) from error
     return unpacked
 
 
 def read_idx(path: Path) -> np.ndarray:
     """The array of an idx file of unsigned bytes, gzipped or not: 0, 0, 8, the number of axes, extents, bytes."""
-    content: bytes | bytearray = read_bytes(path)
-    if content.startswith(_GZIPPED):
-        try:
-            content = _unzipped(content, path)
-        except (EOFError, OSError, zlib.error) as error:
-            raise BlobnetError(f"is truncated or damaged: {error}", file=str(path)) from error
+    packed = read_bytes(path)
+    content = _unzipped(packed, path) if packed.startswith(_GZIPPED) else packed
     if content[:3] != b"\0\0\x08":
         raise BlobnetError("is no idx file of unsigned bytes", file=str(path))
     start = 4 + 4 * int.from_bytes(content[3:4])
