@@ -183,14 +183,17 @@ def test_labels_and_records(folder):
     assert "labels must be 0 to 4 for the 5 classes" in texts[1] and texts[1].endswith("got -1, 5")
 
 
-@pytest.mark.parametrize(("batches", "fate"), [(2, "2 not at all of 10"), (3, "2 twice of 10"), (4, "6 twice of 10")])
+@pytest.mark.parametrize(("batches", "fate"), [(2, "2 are left out"), (3, "2 are repeats"), (9, "26 are repeats")])
 def test_coverage_of_the_test_set(folder, batches, fate):
     write_database(folder / "db", [(b"%d" % number, datum(0)) for number in range(10)])
     assert found_in_solver(folder, f"{TESTED}{batches}", DATA + CONV + SCORE + LOSS, data=True) == [
         ("test-iter-coverage", 2)
     ]
     (finding,) = check.check("file.prototxt", data=True)
-    assert fate in finding.fault.message and "set test_iter: 3, or leave test_iter out" in finding.fault.message
+    assert (
+        f"tests of 10 examples: {fate}" in finding.fault.message
+        and "set test_iter: 3, or leave test_iter out" in finding.fault.message
+    )
 
 
 def test_exact_coverage_is_well(folder):

@@ -47,7 +47,7 @@ def test_iter_coverage(data: DataSubject) -> Iterator[Place]:
     if data.solver is None or not data.test_iter or not size or data.test_iter * size == examples:
         return
     tested = data.test_iter * size
-    fate = f"{tested - examples} twice" if tested > examples else f"{examples - tested} not at all"
-    text = f"test_iter {data.test_iter} x batch_size {size} = {tested} tests {fate} of {examples} examples"
+    fate = f"{tested - examples} are repeats" if tested > examples else f"{examples - tested} are left out"
+    text = f"test_iter {data.test_iter} x batch_size {size} = {tested} tests of {examples} examples: {fate}"
     whole = f"{examples // size}" if examples % size == 0 else f"{math.ceil(examples / size)}, or leave test_iter out"
     yield data.solver, f"{text}; set test_iter: {whole}", element("test_iter", data.test_index)
