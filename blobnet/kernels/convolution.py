@@ -58,6 +58,8 @@ def forward(
     if group == x.shape[1] > 1:
         depthwise.forward(x, w, y, geometry, bias)
         return
+    if _skips(geometry):
+        x, geometry = _taken(x, geometry), _dense(geometry)
     least = 0.0 if clip else -math.inf
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
     if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
@@ -86,6 +88,8 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     if group == x.shape[1] > 1:
         depthwise.backward_weights(x, dy, dw, geometry)
         return
+    if _skips(geometry):
+        x, geometry = _taken(x, geometry), _dense(geometry)
     tiled = winograd.pays(geometry, len(x), x.shape[1], len(dw), group, x.dtype, winograd.LEAST_TILES_OF_WEIGHTS)
     if tiled and winograd.backward_weights(x, dy, dw, geometry):
         return
@@ -107,8 +111,15 @@ def backward_data(
     if group == dx.shape[1] > 1:
         depthwise.backward_data(dy, w, dx, geometry, bias)
         return
+    if _skips(geometry):
+        pixels = patches.patches(geometry).pixels
+        taken = work_array("pixels", (*dx.shape[:2], len(pixels)), dx.dtype)
+        backward_data(dy, w, taken, _dense(geometry), group, bias)
+        others = np.zeros(dx.shape[1], dx.dtype) if bias is None else bias
+        parallel_for(patches.spread_pixels, dx.shape[0] * dx.shape[1], taken, pixels, others, dx)
+        return
     if winograd.pays(geometry, len(dy), dx.shape[1], len(w), group, dy.dtype):
-        filters = winograd.transformed(_turned(w, 1, np.arange(w.shape[2])[::-1])[0])
+        filters = winograd.transformed(w, turned=True)
         if winograd.correlate(dy, filters, dx, _reversed(geometry), bias):
             return
     if _spreads(geometry):
@@ -116,7 +127,7 @@ def backward_data(
         return
     frame, phases = patches.phases(geometry)
     in_place = product.pays_in_place(w.shape[1], len(w) // group * w.shape[2], w.dtype)
-    turned = [_turned(w, group, phase.taps) for phase in phases]
+    turned = [w if len(phase.taps) == w.shape[2] == 1 else _turned(w, group, phase.taps) for phase in phases]
     if not all(len(phase.taps) for phase in phases):
         dx[...] = 0 if bias is None else bias[:, None]
     for part in _portions(dy, frame):
@@ -128,6 +139,25 @@ def backward_data(
             product.multiply(
                 filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias, in_place=in_place
             )
+
+
+def _skips(geometry: Geometry) -> bool:
+    """Whether some pixels of the input meet no tap, because the kernel is one pixel."""
+    return set(geometry.kernel) == {1} and not any(geometry.pad) and geometry.input != geometry.output
+
+
+def _dense(geometry: Geometry) -> Geometry:
+    """The convolution of those pixels that meet a tap."""
+    ones = (1,) * len(geometry.kernel)
+    return Geometry(geometry.output, ones, ones, geometry.pad, ones, geometry.output)
+
+
+def _taken(x: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The pixels of x [N, C, pixels] that meet a tap, closed up."""
+    pixels = patches.patches(geometry).pixels
+    taken = work_array("pixels", (*x.shape[:2], len(pixels)), x.dtype)
+    parallel_for(patches.take_pixels, x.shape[0] * x.shape[1], x, pixels, taken)
+    return taken
 
 
 def _ordered(kept: dict | None, key: object, make: Callable, *args):
@@ -202,17 +232,22 @@ def _layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> tup
 
 @functools.lru_cache(maxsize=64)
 def _phase_layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> list[tuple[Layout, Layout, Layout]]:
-    """For each phase of the input: turned w [C / G, O / G x taps], patches of dy, dx [C / G, N x pixels]."""
+    """For each phase of the input: w [C / G, O / G x taps], patches of dy, dx [C / G, N x pixels].
+
+    Filters of one tap are read where they lie, others are turned first.
+    """
     frame, phases = patches.phases(geometry)
     size = int(np.prod(geometry.input))
-    return [
-        (
-            product.matrix_layout(c // group, o // group * len(phase.taps), batch=group),
-            _planes(images, o, group, frame.size, phase.offsets, phase.sources),
-            _planes(images, c, group, size, np.zeros(1, np.int64), phase.targets),
-        )
-        for phase in phases
-    ]
+    layouts = []
+    for phase in phases:
+        if len(phase.taps) == np.prod(geometry.kernel) == 1:
+            weights = product.matrix_layout(o // group, c // group, transposed=True, batch=group)
+        else:
+            weights = product.matrix_layout(c // group, o // group * len(phase.taps), batch=group)
+        columns = _planes(images, o, group, frame.size, phase.offsets, phase.sources)
+        inputs = _planes(images, c, group, size, np.zeros(1, np.int64), phase.targets)
+        layouts.append((weights, columns, inputs))
+    return layouts
 
 
 def _planes(images: int, channels: int, group: int, size: int, taps: np.ndarray, pixels: np.ndarray) -> Layout:

@@ -207,6 +207,26 @@ def copy(target, source):
 
 
 @jit
+def take_pixels(start, stop, x, pixels, taken):
+    """taken[n, c, p] = x[n, c, pixels[p]] for the planes start to stop."""
+    for plane in range(start, stop):
+        n, c = divmod(plane, x.shape[1])
+        for p in range(len(pixels)):
+            taken[n, c, p] = x[n, c, pixels[p]]
+
+
+@jit
+def spread_pixels(start, stop, taken, pixels, others, x):
+    """x[n, c, pixels[p]] = taken[n, c, p], and others[c] elsewhere, for the planes start to stop."""
+    for plane in range(start, stop):
+        n, c = divmod(plane, x.shape[1])
+        for p in range(x.shape[2]):
+            x[n, c, p] = others[c]
+        for p in range(len(pixels)):
+            x[n, c, pixels[p]] = taken[n, c, p]
+
+
+@jit
 def add_patches(start, stop, columns, taps, pixels, row, planes):
     """planes[i, taps[t] + pixels[p]] = sum of columns[i, t, p], for the planes start to stop: col2im."""
     for plane in range(start, stop):

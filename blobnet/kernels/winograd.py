@@ -112,14 +112,23 @@ def _grids(geometry: Geometry) -> tuple[Grid, Grid]:
     return Grid(rows, columns, step, *geometry.input, *geometry.pad), Grid(rows, columns, step, *geometry.output, 0, 0)
 
 
-def transformed(w: np.ndarray, keep: bool = False) -> np.ndarray:
-    """The filters w [O, C, taps] as ``correlate`` takes them; in memory of their own, if they are to be kept."""
+def transformed(w: np.ndarray, keep: bool = False, turned: bool = False) -> np.ndarray:
+    """The filters w [O, C, taps] as ``correlate`` takes them; in memory of their own, if they are to be kept.
+
+    turned  as the gradient of the input takes them: O and C exchanged, the taps in opposite order
+    """
     o, c, count = w.shape
     size = ELEMENTS * c * o
     filters = np.empty(size, w.dtype) if keep else work_array("filters", (size,), w.dtype)
-    turned = work_array("taps", (c, count, o), w.dtype)
-    parallel_for(transform_filters, c, w, math.isqrt(count), turned, filters, grain=8)
+    channels, outputs = (o, c) if turned else (c, o)
+    work = scratch(_padded(count) * outputs, w.dtype)
+    parallel_for(transform_filters, channels, w, turned, outputs, filters, grain=8, scratch=work)
     return filters
+
+
+def _padded(count: int) -> int:
+    """Taps rounded up to whole vectors."""
+    return -(-count // LANES) * LANES
 
 
 def correlate(
@@ -169,8 +178,8 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
         parallel_for(add_products, ELEMENTS * -(-o // PANEL), v, z, count, sums)
     if nothing.any():
         return False
-    turned = work_array("taps", (c, taps * taps, o), dw.dtype)
-    parallel_for(transform_filters_back, c, sums.reshape(-1), taps, turned, dw, grain=8)
+    work = scratch(_padded(taps * taps) * LANES, dw.dtype)
+    parallel_for(transform_filters_back, c, sums.reshape(-1), dw, grain=8, scratch=work)
     return True
 
 
@@ -347,41 +356,52 @@ def add_products(start, stop, v, z, count, sums):
 
 
 @jit
-def transform_filters(start, stop, w, taps, turned, filters):
-    """G g G^T of w [O, C, taps] in panels [element, O / PANEL, C, PANEL], for the channels start to stop.
+def transform_filters(start, stop, w, turned, outputs, filters, taps):
+    """G g G^T of w [O, C, count] in panels [element, outputs / PANEL, channels, PANEL], for the channels start to stop.
 
-    turned [C, taps, O] takes the filters with vectors of outputs.
+    Channels and outputs are C and O, or O and C of filters that are turned. ``taps`` takes those of a channel, with
+    vectors of outputs.
     """
-    channels, count, o = turned.shape
-    flat, step = turned.reshape(-1), channels * o
-    for c in range(start, stop):
-        for k in range(o):
-            for t in range(count):
-                turned[c, t, k] = w[k, c, t]
-        for k in range(0, o, LANES):
+    o, c, count = w.shape
+    channels, element = w.size // (outputs * count), w.size // count
+    channel_step, output_step = (c * count, count) if turned else (count, c * count)
+    flat, starts = w.reshape(-1), np.arange(LANES) * output_step
+    for channel in range(start, stop):
+        for k in range(0, outputs, LANES):
+            source = channel * channel_step + k * output_step
+            for tap in range(0, count, LANES):
+                place = tap * outputs + k
+                _transpose(taps, place, outputs, flat, source + tap, starts, min(LANES, count - tap))
+        first, step = ((count - 1) * outputs, -outputs) if turned else (0, outputs)
+        for k in range(0, outputs, LANES):
             panel = k // PANEL * PANEL
-            source, target = c * count * o + k, panel * channels + c * min(PANEL, o - panel) + k - panel
-            if taps == 3:
-                _transform_filter_3(flat, source, taps * o, o, filters, target, IN * step, step)
+            target = panel * channels + channel * min(PANEL, outputs - panel) + k - panel
+            if count == 9:
+                _transform_filter_3(taps, first + k, 3 * step, step, filters, target, IN * element, element)
             else:
-                _transform_filter_5(flat, source, taps * o, o, filters, target, IN * step, step)
+                _transform_filter_5(taps, first + k, 5 * step, step, filters, target, IN * element, element)
 
 
 @jit
-def transform_filters_back(start, stop, sums, taps, turned, dw):
-    """dw [O, C, taps] += G^T s G of sums [element, C, O], for the channels start to stop; by way of [C, taps, O]."""
-    channels, count, o = turned.shape
-    flat, step = turned.reshape(-1), channels * o
-    for c in range(start, stop):
+def transform_filters_back(start, stop, sums, dw, taps):
+    """dw [O, C, count] += G^T s G of sums [element, C, O], for the channels start to stop.
+
+    ``taps`` takes those of a vector of outputs.
+    """
+    o, c, count = dw.shape
+    element, flat, nothing = c * o, dw.reshape(-1), np.zeros(LANES, dw.dtype)
+    for channel in range(start, stop):
         for k in range(0, o, LANES):
-            target = c * count * o + k
-            if taps == 3:
-                _transform_filter_back_3(sums, c * o + k, IN * step, step, flat, target, taps * o, o)
+            source = channel * o + k
+            if count == 9:
+                _transform_filter_back_3(sums, source, IN * element, element, taps, 0, 3 * LANES, LANES)
             else:
-                _transform_filter_back_5(sums, c * o + k, IN * step, step, flat, target, taps * o, o)
-        for k in range(o):
-            for t in range(count):
-                dw[k, c, t] += turned[c, t, k]
+                _transform_filter_back_5(sums, source, IN * element, element, taps, 0, 5 * LANES, LANES)
+            for tap in range(0, count, LANES):
+                simd.write_transposed(
+                    flat, (k * c + channel) * count + tap, c * count, taps, tap * LANES,
+                    nothing, 0, dw.dtype.type(-np.inf), True, min(LANES, count - tap),
+                )  # fmt: skip
 
 
 _transpose = simd.transposing_copy(LANES)
