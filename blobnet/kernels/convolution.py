@@ -59,7 +59,8 @@ def forward(
         depthwise.forward(x, w, y, geometry, bias)
         return
     if _skips(geometry):
-        x, geometry = _taken(x, geometry), _dense(geometry)
+        forward(_taken(x, geometry), w, y, _dense(geometry), group, bias, clip, accumulate, kept)
+        return
     least = 0.0 if clip else -math.inf
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
     if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
@@ -69,7 +70,7 @@ def forward(
         if winograd.correlate(x, filters, y, geometry, bias, least, accumulate):
             return
     frame, _, _, _, step = patches.patches(geometry)
-    in_place = step > 1 or product.pays_in_place(len(w) // group, w[0].size, w.dtype)
+    in_place = step > 1 or _pays_in_place(w, len(w) // group, w[0].size)
     for part in _portions(y, frame):
         weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
         filters = w if kept is None else _ordered(kept, ("panels", in_place), product.panels, w, weights, in_place)
@@ -88,8 +89,6 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     if group == x.shape[1] > 1:
         depthwise.backward_weights(x, dy, dw, geometry)
         return
-    if _skips(geometry):
-        x, geometry = _taken(x, geometry), _dense(geometry)
     tiled = winograd.pays(geometry, len(x), x.shape[1], len(dw), group, x.dtype, winograd.LEAST_TILES_OF_WEIGHTS)
     if tiled and winograd.backward_weights(x, dy, dw, geometry):
         return
@@ -126,7 +125,7 @@ def backward_data(
         _spread(dy, w, dx, geometry, group, bias)
         return
     frame, phases = patches.phases(geometry)
-    in_place = product.pays_in_place(w.shape[1], len(w) // group * w.shape[2], w.dtype)
+    in_place = _pays_in_place(w, w.shape[1], len(w) // group * w.shape[2])
     turned = [w if len(phase.taps) == w.shape[2] == 1 else _turned(w, group, phase.taps) for phase in phases]
     if not all(len(phase.taps) for phase in phases):
         dx[...] = 0 if bias is None else bias[:, None]
@@ -139,6 +138,11 @@ def backward_data(
             product.multiply(
                 filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias, in_place=in_place
             )
+
+
+def _pays_in_place(w: np.ndarray, rows: int, depth: int) -> bool:
+    """Likewise of ``product``, but a pixel that meets one tap is packed at the cost of a copy."""
+    return w.shape[2] > 1 and product.pays_in_place(rows, depth, w.dtype)
 
 
 def _skips(geometry: Geometry) -> bool:
