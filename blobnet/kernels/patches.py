@@ -17,6 +17,7 @@ import numpy as np
 from blobnet.kernels import parallel
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.rows import added, at, loop
 from blobnet.kernels.workspace import work_array
 
 
@@ -229,12 +230,14 @@ def spread_pixels(start, stop, taken, pixels, others, x):
 @jit
 def add_patches(start, stop, columns, taps, pixels, row, planes):
     """planes[i, taps[t] + pixels[p]] = sum of columns[i, t, p], for the planes start to stop: col2im."""
+    flat, sources = planes.reshape(-1), columns.reshape(-1)
     for plane in range(start, stop):
         planes[plane] = 0
         for t in range(len(taps)):
             for p in range(0, len(pixels), row):
-                place = taps[t] + pixels[p]
-                target = planes[plane, place : place + row]
-                source = columns[plane, t, p : p + row]
-                for q in range(row):
-                    target[q] += source[q]
+                source = at(sources, (plane * len(taps) + t) * len(pixels) + p)
+                target = at(flat, plane * planes.shape[1] + taps[t] + pixels[p])
+                _add(row, (), (target, source), (target,), None)
+
+
+_add = loop(added)

@@ -265,7 +265,9 @@ def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, sha
 @jit
 def transpose(source, target, shape):
     """target [rows, columns] = source [columns, rows] of a block."""
-    starts = np.arange(shape.lanes) * shape.rows
+    starts = np.empty(shape.lanes, np.int64)
+    for r in range(shape.lanes):
+        starts[r] = r * shape.rows
     for j in range(0, shape.columns, shape.lanes):
         for i in range(0, shape.rows, shape.lanes):
             place = i * shape.columns + j
@@ -343,9 +345,10 @@ def transpose_runs(source, layout, member, first, last, runs, starts, panels, ta
     lanes = len(starts)
     block = min(width, lanes)
     for row in range(0, width, block):
+        last_whole = len(source) - lanes
         for r in range(block):
             starts[r] = layout.starts[member] + layout.outer[min(first + row + r, last - 1)]
-        last_whole = len(source) - lanes - starts[:block].max()
+            last_whole = min(last_whole, len(source) - lanes - starts[r])
         for run in range(runs.shape[1]):
             place = target + row + runs[0, run] * width
             count = lanes if runs[1, run] <= last_whole else runs[2, run]
