@@ -196,6 +196,14 @@ def test_coverage_of_the_test_set(folder, batches, fate):
     )
 
 
+def test_of_a_net_of_thousands_of_stages_some_are_looked_at(folder):
+    """With all of them, this would take hours."""
+    rules = (f'include {{ stage: "s{number}" }}' for number in range(5000))
+    net = "".join(f'layer {{ name: "d{i}" type: "Input" top: "d{i}" {rule} }}\n' for i, rule in enumerate(rules))
+    (folder / "net.prototxt").write_text(net)
+    assert all(finding.severity != "error" for finding in check.check("net.prototxt"))
+
+
 def test_exact_coverage_is_well(folder):
     write_database(folder / "db", [(b"%d" % number, datum(0)) for number in range(8)])
     assert found_in_solver(folder, f"{TESTED}2", DATA + CONV + SCORE + LOSS, data=True) == []

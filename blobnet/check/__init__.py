@@ -5,6 +5,7 @@ in each of their states, then each net is built as far as its shapes.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.solvers import nets
 from blobnet.summary import build
+
+_MOST_LAYERS = 100_000  # that are looked at for a phase, those of all stages together
 
 
 def check(
@@ -62,9 +65,13 @@ def _phases(net: pb.NetParameter) -> Sequence["pb.Phase"]:
 
 
 def _states(net: pb.NetParameter, phase: pb.Phase) -> list[pb.NetState]:
-    """No stage, and those that the rules of the layers name; a net need be right in one of these only."""
+    """No stage, and those that the rules of the layers name; a net need be right in one of these only.
+
+    Of a huge net, not all of them.
+    """
     stages = {tuple(rule.stage): None for layer in net.layer for rule in layer.include if rule.stage}
-    return [pb.NetState(phase=phase, stage=names) for names in ((), *stages)]
+    most = max(1, _MOST_LAYERS // max(1, len(net.layer)))
+    return [pb.NetState(phase=phase, stage=names) for names in itertools.islice(((), *stages), most)]
 
 
 def _read(path: str | Path, message: Any) -> tuple[Any, list[BlobnetError], bool]:
