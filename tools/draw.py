@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 from blobnet.errors import BlobnetError, did_you_mean, error_at
 from blobnet.io.files import atomic_write
-from blobnet.passes import phases, upgrade
+from blobnet.passes import phases, splits, upgrade
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 from blobnet.tools import layout
@@ -88,9 +88,7 @@ def graph(net: pb.NetParameter, phase: int = pb.TEST, level: int = 0, stages: Se
     for layer in phases.connected_net(upgrade.upgrade_net(net), state).layer:
         for bottom in layer.bottom:
             if bottom not in makers:
-                raise error_at(
-                    layer, f'bottom "{bottom}" is the top of no earlier layer{did_you_mean(bottom, makers)}', "bottom"
-                )
+                raise error_at(layer, splits.missing_bottom(bottom) + did_you_mean(bottom, makers), "bottom")
         if layer.top and list(layer.top) == list(layer.bottom):
             boxes[makers[layer.top[0]]].layers.append(layer)
             continue

@@ -7,6 +7,7 @@ from blobnet.check.findings import ERROR, WARNING, Place, rule
 from blobnet.check.subjects import NetSubject
 from blobnet.errors import BlobnetError, did_you_mean, element
 from blobnet.layers import registry
+from blobnet.passes import splits
 from blobnet.proto import blobnet_pb2 as pb
 
 _LEARNING = {
@@ -51,7 +52,7 @@ def missing_bottom(net: NetSubject) -> Iterator[Place]:
             if source is None:
                 missing += 1
                 hint = did_you_mean(name, made) if missing <= _MOST_HINTS else ""
-                yield layer, f'bottom "{name}" is the top of no earlier layer{hint}', element("bottom", index)
+                yield layer, splits.missing_bottom(name) + hint, element("bottom", index)
         made.update(layer.top)
 
 

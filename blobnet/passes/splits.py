@@ -39,6 +39,11 @@ def insert_splits(param: pb.NetParameter) -> pb.NetParameter:
     return split
 
 
+def missing_bottom(name: str) -> str:
+    """What is wrong with a bottom that no earlier layer makes."""
+    return f'bottom "{name}" is the top of no earlier layer'
+
+
 def split_layer_name(blob: str, layer: str, top_index: int) -> str:
     return f"{blob}_{layer}_{top_index}_split"
 
@@ -56,11 +61,7 @@ def _count_readers(param: pb.NetParameter) -> tuple[Counter[Top], dict[Top, Top]
     for index, layer in enumerate(param.layer):
         for bottom_index, bottom in enumerate(layer.bottom):
             if bottom not in newest:
-                raise error_at(
-                    layer,
-                    f'bottom "{bottom}" is the top of no earlier layer{did_you_mean(bottom, newest)}',
-                    "bottom",
-                )
+                raise error_at(layer, missing_bottom(bottom) + did_you_mean(bottom, newest), "bottom")
             sources[index, bottom_index] = newest[bottom]
             readers[newest[bottom]] += 1
         for top_index, top in enumerate(layer.top):
