@@ -11,7 +11,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("blobs", type=flags.comma_list, metavar="BLOB,...", help="blobs to extract")
     parser.add_argument("databases", type=flags.comma_list, metavar="DB,...", help="the database folders to make")
     parser.add_argument("batches", type=flags.count, metavar="BATCHES", help="batches to run")
-    parser.add_argument("backend", choices=["lmdb", "leveldb"], help="kind of database")
+    parser.add_argument("backend", choices=flags.BACKENDS, help="kind of database")
     parser.add_argument("mode", nargs="?", choices=["CPU", "GPU"], help="accepted for Caffe's sake; the CPU runs")
     parser.add_argument("device", nargs="?", metavar="DEVICE_ID=0", help="accepted for Caffe's sake")
 

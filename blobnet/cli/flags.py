@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("blobnet")
 
+BACKENDS = ("lmdb", "leveldb")
+
 _CAFFE_FLAGS = {"gpu", "iterations", "level", "model", "phase", "sighup_effect", "sigint_effect"}
 _CAFFE_FLAGS |= {"snapshot", "solver", "stage", "weights"}
 _CAFFE_FLAGS |= {"alsologtostderr", "log_dir", "logtostderr", "minloglevel", "stderrthreshold", "v"}  # glog's
@@ -135,7 +137,7 @@ def add_modules(parser: Parser) -> None:
 
 
 def add_backend(parser: Parser) -> None:
-    parser.add_flag("backend", choices=["lmdb", "leveldb"], default="lmdb", help="kind of database (default: lmdb)")
+    parser.add_flag("backend", choices=BACKENDS, default="lmdb", help="kind of database (default: lmdb)")
 
 
 def add_images(parser: Parser) -> None:
