@@ -1,6 +1,6 @@
 """Rules of layers that combine blobs, or a blob with weights: InnerProduct, Embed, Eltwise, Scale, Bias."""
 
-from blobnet.io.onnx.graph import Graph, Step, exports
+from blobnet.io.onnx.graph import INT64, Graph, Step, exports
 from blobnet.proto import blobnet_pb2 as pb
 
 
@@ -16,7 +16,7 @@ def inner_product(graph: Graph, step: Step) -> None:
 
 @exports("Embed")
 def embed(graph: Graph, step: Step) -> None:
-    indices = graph.add("Cast", *step.inputs, to=_INT64)
+    indices = graph.add("Cast", *step.inputs, to=INT64)
     rows = graph.add("Gather", graph.constant(step.learned(0)), indices, axis=0)
     bias = step.learned(1) if len(step.layer.blobs) > 1 else 0
     graph.add("Add", rows, graph.constant(bias), output=step.outputs[0])
@@ -69,6 +69,3 @@ def _repeated(step: Step) -> list[int]:
         return [1]
     axis = bottom.canonical_axis(getattr(layer.param, layer.field).axis)
     return [*step.batch.shape(operand), *[1] * (bottom.num_axes - axis - operand.num_axes)]
-
-
-_INT64 = 7  # TensorProto.INT64

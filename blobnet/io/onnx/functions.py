@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from blobnet.io.onnx.graph import Graph, Step, exports
+from blobnet.io.onnx.graph import FLOAT, Graph, Step, exports
 
 _PLAIN = {"AbsVal": "Abs", "BNLL": "Softplus", "Sigmoid": "Sigmoid", "TanH": "Tanh"}
 
@@ -96,7 +96,7 @@ def clip(graph: Graph, step: Step) -> None:
 @exports("Threshold")
 def threshold(graph: Graph, step: Step) -> None:
     above = graph.add("Greater", *step.inputs, graph.constant(step.layer.param.threshold_param.threshold))
-    graph.add("Cast", above, output=step.outputs[0], to=_FLOAT)
+    graph.add("Cast", above, output=step.outputs[0], to=FLOAT)
 
 
 @exports("Softmax")
@@ -146,6 +146,3 @@ def _line(graph: Graph, x: str, scale: float, shift: float) -> str:
     if scale != 1:
         x = graph.add("Mul", x, graph.constant(scale))
     return graph.add("Add", x, graph.constant(shift)) if shift else x
-
-
-_FLOAT = 1  # TensorProto.FLOAT

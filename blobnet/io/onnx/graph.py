@@ -10,6 +10,8 @@ from blobnet.blob import Blob
 from blobnet.io.onnx.batch import Batch
 from blobnet.net import Net
 
+FLOAT, INT64 = 1, 7  # of onnx.TensorProto
+
 
 class Step(NamedTuple):
     """A layer with its blobs, and the names of the values that stand for these in the graph."""

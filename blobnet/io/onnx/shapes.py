@@ -1,6 +1,6 @@
 """Rules of layers that move or reduce data: Reshape, Flatten, Concat, Slice, Tile, Crop, Reduction, ArgMax."""
 
-from blobnet.io.onnx.graph import Graph, Step, exports
+from blobnet.io.onnx.graph import FLOAT, Graph, Step, exports
 from blobnet.proto import blobnet_pb2 as pb
 
 _REDUCTIONS = {
@@ -64,8 +64,5 @@ def arg_max(graph: Graph, step: Step) -> None:
     if not param.HasField("axis"):
         value, axis = graph.add("Flatten", value, axis=1), 1
     index = graph.add("ArgMax", value, axis=axis, keepdims=1, select_last_index=1)
-    number = graph.add("Cast", index, to=_FLOAT)
+    number = graph.add("Cast", index, to=FLOAT)
     graph.reshape(number, step.batch.shape(step.tops[0]), output=step.outputs[0])
-
-
-_FLOAT = 1  # TensorProto.FLOAT

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from blobnet.io.onnx.graph import Graph, Step, exports
+from blobnet.io.onnx.graph import FLOAT, Graph, Step, exports
 from blobnet.layers import pooling as pooling_layers
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -38,7 +38,7 @@ def pooling(graph: Graph, step: Step) -> None:
     y, mask = step.outputs
     indices = f"{mask}/in_all"  # Caffe's mask counts in each plane, ONNX's in the whole array
     graph.add_many("MaxPool", step.inputs, [y, indices], **_windows(step, layer, pooled))
-    graph.add("Cast", graph.add("Mod", indices, graph.integers([H * W])), output=mask, to=_FLOAT)
+    graph.add("Cast", graph.add("Mod", indices, graph.integers([H * W])), output=mask, to=FLOAT)
 
 
 @exports("SPP")
@@ -102,6 +102,3 @@ def local_response(graph: Graph, step: Step) -> None:
     )
     scale = graph.add("Add", graph.add("Mul", mean_square, graph.constant(param.alpha)), graph.constant(1))
     graph.add("Mul", x, graph.add("Pow", scale, graph.constant(-param.beta)), output=step.outputs[0])
-
-
-_FLOAT = 1  # TensorProto.FLOAT
