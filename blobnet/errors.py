@@ -41,11 +41,18 @@ def error_at(message, text: str, field: str = "") -> BlobnetError:
 def locate(message, field: str = "") -> tuple[str | None, int | None]:
     """File and line of a message or of one of its fields, (None, None) when it came from no text file."""
     info = message.source_info
-    path = field.replace("[0]", "")
-    lines = field_lines(info.fields)
-    while path and path not in lines:
+    path, fields = field.replace("[0]", ""), info.fields
+    line = None
+    while path and line is None:
+        line = field_line(fields, path)
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
-    return info.file or None, lines.get(path, info.line) or None
+    return info.file or None, line or info.line or None
+
+
+def field_line(fields: str, path: str) -> int | None:
+    """The line of one field that ``SourceInfo.fields`` lists; the first one of a field that stands there twice."""
+    _, found, behind = f" {fields} ".partition(f" {path}:")
+    return int(behind[: behind.index(" ")]) if found else None
 
 
 def field_lines(fields: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
 from blobnet import collector
-from blobnet.errors import BlobnetError, describe_layer, did_you_mean, element, field_lines
+from blobnet.errors import BlobnetError, describe_layer, did_you_mean, element, field_line
 from blobnet.proto import blobnet_pb2, forks
 from blobnet.proto.tokens import Token, to_float, to_integer, tokenize, unquote
 
@@ -265,8 +265,7 @@ class _Parser:
     def first_place(self, path: str, field: _Field) -> str:
         if not self.holders or field.type == _Proto.TYPE_MESSAGE:
             return ""
-        lines = field_lines(self.holders[-1].places.getvalue())
-        return f" (first at line {lines[path + field.name]})"
+        return f" (first at line {field_line(self.holders[-1].places.getvalue(), path + field.name)})"
 
     def read_message(self, message: Message, field: _Field, path: str, line: int) -> None:
         closing = _CLOSING.get(self.next.text)

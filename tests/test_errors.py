@@ -90,3 +90,14 @@ def test_an_error_names_the_blob_of_the_prototxt_and_not_the_split_behind_it():
     )
     with pytest.raises(BlobnetError, match='blob "y"'):
         net.forward(y=np.full(2, 9))
+
+
+def test_a_line_is_found_among_many_fields():
+    """Thousands of faults in a message of thousands of fields: with all fields taken apart for each, minutes."""
+    net = pb.NetParameter()
+    net.source_info.line = 1
+    net.source_info.fields = " ".join(f"input_shape[{number}].dim:{number + 7}" for number in range(200_000))
+    for number in range(1000, 1100):
+        assert locate(net, f"input_shape[{number}].dim[3]") == (None, number + 7)
+    assert locate(net, "input_shape[1]") == (None, 1)
+    assert locate(net, "shape[3].dim") == (None, 1)
