@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import depthwise, patches, product, reference, winograd
+from blobnet.kernels import depthwise, patches, product, reference, simd, winograd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
@@ -191,8 +191,8 @@ def _spreads(geometry: Geometry) -> bool:
 
 def _spread(dy, w, dx, geometry, group, bias) -> None:
     """dx = w^T dy, summed where the patches overlap."""
-    _, taps, pixels, row, _ = patches.patches(geometry)
-    c, o, t, p = dx.shape[1], len(w), len(taps), len(pixels)
+    c, o, t, p = dx.shape[1], len(w), w.shape[2], dy.shape[2]
+    pieces = patches.pieces(geometry, simd.lanes(dx.dtype))
     images = max(1, PIXELS_AT_ONCE // p)
     columns = work_array("columns", (images, c, t, p), dx.dtype)
     weights = product.matrix_layout(o // group, c // group * t, transposed=True, batch=group)
@@ -202,7 +202,7 @@ def _spread(dy, w, dx, geometry, group, bias) -> None:
         spread = _planes(len(portion), c, group, t * p, np.arange(t) * p, np.arange(p))
         product.multiply(w, weights, dy[first : first + images], gradients, columns, spread)
         planes = portion.reshape(-1, portion.shape[2])
-        parallel_for(patches.add_patches, len(planes), columns.reshape(-1, t, p), taps, pixels, row, planes, grain=c)
+        parallel_for(patches.add_patches, len(planes), columns.reshape(-1, t, p), pieces, planes, grain=c)
         if bias is not None:
             portion += bias[:, None]
 

@@ -66,10 +66,13 @@ class Emitter:
             with otherwise:
                 mask = self.first(count)
                 for position, vector in zip(positions, vectors, strict=True):
-                    arguments = [self._at(base, position), _int32(self.itemsize), mask, self.zero()]
-                    part = self._call(f"llvm.masked.load.{self._suffix}.p0", self.vector, arguments)
-                    self.builder.store(part, vector)
+                    self.builder.store(self.load_masked(base, position, mask), vector)
         return [self.builder.load(vector) for vector in vectors]
+
+    def load_masked(self, base: ir.Value, position, mask: ir.Value) -> ir.Value:
+        """The lanes of the mask; the others are 0 and their memory is not touched."""
+        arguments = [self._at(base, position), _int32(self.itemsize), mask, self.zero()]
+        return self._call(f"llvm.masked.load.{self._suffix}.p0", self.vector, arguments)
 
     def store_first(self, vector: ir.Value, base: ir.Value, position, count: ir.Value) -> None:
         """The first ``count`` lanes; the memory of the others is not touched."""
@@ -315,6 +318,30 @@ def tile_transform(matrix: list[list[float]]):
         return types.void(x, index, index, index, y, index, index, index), emit
 
     return transform_tile
+
+
+@intrinsic
+def sum_pieces(typing, source, i, places, firsts, ends, first, last, target, j, count):
+    """target[j + lane] = sum over pieces p from first to last of source[i + places[p] + lane], where there is one.
+
+    Piece p has the lanes from firsts[p] to ends[p]. The first ``count`` lanes are written.
+    """
+
+    def emit(context, builder, signature, arguments):
+        emitter, source, places, firsts, ends, target = opened(context, builder, signature, arguments, 0, 2, 3, 4, 7)
+        _, i, _, _, _, first, last, _, j, count = arguments
+        total = cgutils.alloca_once_value(builder, emitter.zero())
+        builder.store(emitter.zero(), total)
+        with cgutils.for_range(builder, last, start=first) as loop:
+            place, begin, end = (builder.load(builder.gep(table, [loop.index])) for table in (places, firsts, ends))
+            mask = builder.and_(emitter.first(end), builder.not_(emitter.first(begin)))
+            piece = emitter.load_masked(source, builder.add(i, place), mask)
+            builder.store(builder.fadd(builder.load(total), piece), total)
+        emitter.store_first(builder.load(total), target, j, count)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, places, firsts, ends, index, index, target, index, index), emit
 
 
 def weighted_sums(pixels: int):

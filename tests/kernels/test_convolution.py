@@ -20,6 +20,8 @@ EDGES = {
     "padding larger than the image": {"size": (2, 3), "kernel": (3, 2), "pad": (5, 4)},
     "padding larger than the kernel": {"size": (5, 5), "kernel": (1, 1), "pad": (2, 3), "stride": (2, 2)},
     "one pixel": {"size": (1, 1), "kernel": (1, 1)},
+    "one tap at a stride": {"images": 3, "size": (7, 9), "kernel": (1, 1), "stride": (2, 3), "group": 2},
+    "few outputs of long rows": {"size": (9, 40), "kernel": (5, 11), "stride": (2, 1), "dilation": (1, 2)},
     "one pixel, padded": {"size": (1, 1), "kernel": (3, 3), "pad": (1, 1)},
     "no spatial axis": {"size": (), "kernel": ()},
     "depthwise": {"channels": 5, "filters": 5, "group": 5, "size": (8, 7), "kernel": (3, 3), "pad": (1, 1)},
@@ -35,6 +37,14 @@ EDGES = {
     "full blocks": {"images": 3, "channels": 70, "filters": 130, "size": (30, 31), "kernel": (3, 3), "pad": (1, 1)},
     "long rows": {"channels": 1, "filters": 2, "size": (300,), "kernel": (7,), "stride": (2,)},
     "winograd": {"images": 3, "channels": 32, "filters": 80, "size": (30, 21), "kernel": (3, 3), "pad": (1, 1)},
+    "winograd, pieces of rows": {
+        "images": 7,
+        "channels": 16,
+        "filters": 16,
+        "size": (9, 24),
+        "kernel": (3, 3),
+        "pad": (1, 1),
+    },
     "winograd, uneven padding": {"channels": 48, "filters": 32, "size": (41, 30), "kernel": (3, 3), "pad": (2, 0)},
     "winograd, 5 x 5": {"images": 3, "channels": 32, "filters": 80, "size": (17, 10), "kernel": (5, 5), "pad": (2, 2)},
     "winograd, 5 x 5, uneven padding": {
