@@ -122,7 +122,7 @@ def test_lenet_reads_99_of_100_digits(lenet, digits):
     assert np.mean(probabilities.argmax(axis=1) == labels) >= 0.99
 
 
-@pytest.mark.parametrize(("model", "accuracy"), [("cifar10_quick", 0.73), ("resnet20", 0.89)])
+@pytest.mark.parametrize(("model", "accuracy"), [("cifar10_quick", 0.73), ("cifar10_full", 0.8), ("resnet20", 0.89)])
 def test_cifar10_nets_name_what_they_see(model, accuracy):
     """1,000 of the 10,000 test images, where they are present; the READMEs state the figures for all."""
     if datasets.place("cifar10_test_lmdb").exists():
