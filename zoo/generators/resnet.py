@@ -170,7 +170,7 @@ def _papers_recipe(prefix: str) -> str:
 def _short_recipe(prefix: str) -> str:
     return solver(
         "Our short recipe: 19 epochs of 50,000 images in batches of 128, at a rate that is halved ever sooner.\n"
-        "The paper's, of 164 epochs, is that of zoo/resnet32.",
+        "solver_second.prototxt goes on from there. The paper's recipe, of 164 epochs, is that of zoo/resnet32.",
         test_iter=[100],
         test_interval=760,
         test_initialization=False,
