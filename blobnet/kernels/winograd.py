@@ -37,16 +37,18 @@ ELEMENTS = IN * IN
 # Most tiles of a block, for few channels and for many: 36 x tiles x channels stay in the second cache.
 BLOCK_TILES, MANY_CHANNELS, BLOCK_TILES_OF_MANY = 48, 256, 96
 
-# Where it pays: channels, and tiles of a convolution and of a gradient of the weights. Measured on ResNet's and
-# VGG's layers: 3 x 3 over 64 to 256 channels runs 2 to 2.8 times as fast as the direct sum.
+# Where it pays: channels, and tiles for few channels and for many, of a convolution, of one whose filters are kept
+# transformed, and of a gradient of the weights. Measured on ResNet's and VGG's layers: 3 x 3 over 64 to 256 channels
+# runs 2 to 2.8 times as fast as the direct sum. Filters of many channels leave the cache as they are transformed.
 LEAST_CHANNELS = 16
-LEAST_TILES, LEAST_TILES_OF_WEIGHTS = 32, 48
+LEAST_TILES, LEAST_TILES_KEPT, LEAST_TILES_OF_WEIGHTS = (32, 64), (12, 12), (48, 64)
 
-# Likewise where the filters are kept: their transform, which takes as long as some 16 tiles, is done once.
-LEAST_TILES_KEPT = 12
+# Tiles whose transforms are kept at once for the gradient of the weights.
+TILES_AT_ONCE = 256
 
-# Tiles whose transforms are kept at once for the gradient of the weights, for many channels and for few.
-TILES_AT_ONCE, TILES_AT_ONCE_OF_FEW, FEW_CHANNELS = 256, 512, 32
+# Where the sums of a gradient of the weights stay in the second cache, tiles are taken in groups of their own sums, as
+# many at once as stay in the cache with them. The groups fix the order of sums.
+MOST_SUMS, MOST_GROUPS, TRANSFORMS_AT_ONCE = 64 * 64, 16, 48 * 128
 
 
 def _matrices(taps: int) -> tuple[list[list[float]], ...]:
@@ -89,7 +91,8 @@ def pays(
         and max(geometry.pad) < taps
         and channels % UNIT == filters % UNIT == 0
         and min(channels, filters) >= LEAST_CHANNELS
-        and images * math.prod(-(-extent // (IN + 1 - taps)) for extent in geometry.output) >= least_tiles
+        and images * math.prod(-(-extent // (IN + 1 - taps)) for extent in geometry.output)
+        >= least_tiles[min(channels, filters) >= MANY_CHANNELS]
     )
 
 
@@ -159,28 +162,45 @@ def correlate(
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> bool:
     """dw += G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G; False, and no change, if not all is finite."""
-    c, o, taps = x.shape[1], dy.shape[1], geometry.kernel[0]
+    c, taps = x.shape[1], geometry.kernel[0]
     inputs, outputs = _grids(geometry)
-    tiles = len(x) * inputs.rows * inputs.columns
-    at_once = TILES_AT_ONCE_OF_FEW if max(c, o) <= FEW_CHANNELS else TILES_AT_ONCE
-    sums = work_array("filters", (ELEMENTS, c, o), dw.dtype)
-    sums[...] = 0
-    nothing = np.zeros(tiles, x.dtype)
+    sum_tiles = _sum_in_groups if c * dy.shape[1] <= MOST_SUMS else _sum_at_once
+    sums, nothing = sum_tiles(x, inputs, dy, outputs, len(x) * inputs.rows * inputs.columns)
+    if nothing.any():
+        return False
+    work = scratch(_padded(taps * taps) * LANES, dw.dtype)
+    parallel_for(transform_filters_back, c, sums, dw, grain=8, scratch=work)
+    return True
+
+
+def _sum_in_groups(x, inputs, dy, outputs, tiles: int) -> tuple[np.ndarray, np.ndarray]:
+    """The products of a gradient's tiles, summed [group, ELEMENTS, C, O], and the sums of 0 times each value."""
+    c, o = x.shape[1], dy.shape[1]
+    at_once = TRANSFORMS_AT_ONCE // (c + o) // product.MR * product.MR
+    groups = min(MOST_GROUPS, -(-tiles // at_once))
+    sums, nothing = work_array("filters", (groups, ELEMENTS, c, o), x.dtype), np.zeros(groups, x.dtype)
+    v_size, z_size = _spread(at_once * c), _spread(at_once * o)
+    work = scratch(ELEMENTS * (v_size + z_size) + _row_size(inputs), x.dtype)
+    what = x, inputs, dy, outputs, tiles, at_once, v_size, z_size
+    parallel_for(sum_groups, groups, *what, sums, nothing, scratch=work)
+    return sums, nothing
+
+
+def _sum_at_once(x, inputs, dy, outputs, tiles: int) -> tuple[np.ndarray, np.ndarray]:
+    """Likewise in one group, with the elements on all threads."""
+    c, o = x.shape[1], dy.shape[1]
+    sums, nothing = work_array("filters", (1, ELEMENTS, c, o), x.dtype), np.zeros(tiles, x.dtype)
     row = scratch(_row_size(inputs), x.dtype)
-    for first in range(0, tiles, at_once):
-        count = min(at_once, tiles - first)
+    for first in range(0, tiles, TILES_AT_ONCE):
+        count = min(TILES_AT_ONCE, tiles - first)
         v, z = (
             work_array(use, (ELEMENTS, _spread(count * channels)), x.dtype)
             for use, channels in (("input tiles", c), ("gradient tiles", o))
         )
-        what = first, x, inputs, v, dy, outputs, z, count, nothing
+        what = first, x, inputs, v, dy, outputs, z, count, nothing[first:]
         parallel_for(transform_both, count, *what, grain=product.MR, scratch=row)
-        parallel_for(add_products, ELEMENTS * -(-o // PANEL), v, z, count, sums)
-    if nothing.any():
-        return False
-    work = scratch(_padded(taps * taps) * LANES, dw.dtype)
-    parallel_for(transform_filters_back, c, sums.reshape(-1), dw, grain=8, scratch=work)
-    return True
+        parallel_for(add_products, ELEMENTS * -(-o // PANEL), v, z, count, sums[0], first > 0)
+    return sums, nothing
 
 
 def _row_size(inputs: Grid) -> int:
@@ -312,7 +332,7 @@ def transform_both(start, stop, first, x, inputs, v, dy, outputs, z, count, noth
     """B^T d B and A dy A^T of tile first + t, for t from start to stop, in panels for ``add_products``.
 
     v [element, C / UNIT, count, UNIT], z [element, O / PANEL, count, PANEL]
-    nothing [tile]  the first one of these becomes the sum of 0 times each value of x and dy
+    nothing  at ``start`` grows by the sum of 0 times each value of x and dy
     """
     v_size, z_size, o = v.shape[1], z.shape[1], dy.shape[1]
     flat, gradients = z.reshape(-1), dy.reshape(-1)
@@ -333,12 +353,26 @@ def transform_both(start, stop, first, x, inputs, v, dy, outputs, z, count, noth
                 else:
                     _transform_gradient_5(row, source, width * LANES, LANES, flat, target, IN * z_size, z_size)
             tile += pieces
-    nothing[begin] = total
+    nothing[start] += total
 
 
 @jit
-def add_products(start, stop, v, z, count, sums):
-    """sums [element, C, O] += the sum over the tiles of v z; an item is a panel of outputs of an element."""
+def sum_groups(start, stop, x, inputs, dy, outputs, tiles, at_once, v_size, z_size, sums, nothing, work):
+    """sums [group, element, C, O] = the sum over the tiles of a group of v z, for the groups start to stop."""
+    groups, elements, _, o = sums.shape
+    middle, end = elements * v_size, elements * (v_size + z_size)
+    v, z = work[:middle].reshape(elements, v_size), work[middle:end].reshape(elements, z_size)
+    for group in range(start, stop):
+        begin, last = tiles * group // groups, tiles * (group + 1) // groups
+        for first in range(begin, last, at_once):
+            count = min(at_once, last - first)
+            transform_both(0, count, first, x, inputs, v, dy, outputs, z, count, nothing[group:], work[end:])
+            add_products(0, elements * -(-o // PANEL), v, z, count, sums[group], first > begin)
+
+
+@jit
+def add_products(start, stop, v, z, count, sums, accumulate):
+    """sums [element, C, O] (+)= the sum over the tiles of v z; an item is a panel of outputs of an element."""
     _, c, o = sums.shape
     v_flat, z_flat, sums_flat = v.reshape(-1), z.reshape(-1), sums.reshape(-1)
     panels = -(-o // PANEL)
@@ -351,7 +385,7 @@ def add_products(start, stop, v, z, count, sums):
             a = element * v.shape[1] + row // UNIT * UNIT * count + row % UNIT
             product.multiply_tile(
                 v_flat, a, 1, UNIT, z_flat, b, width, count,
-                sums_flat, (element * c + row) * o + panel, o, True, width // LANES,
+                sums_flat, (element * c + row) * o + panel, o, accumulate, width // LANES,
             )  # fmt: skip
 
 
@@ -383,14 +417,20 @@ def transform_filters(start, stop, w, turned, outputs, filters, taps):
 
 
 @jit
-def transform_filters_back(start, stop, sums, dw, taps):
-    """dw [O, C, count] += G^T s G of sums [element, C, O], for the channels start to stop.
+def transform_filters_back(start, stop, groups, dw, taps):
+    """dw [O, C, count] += G^T s G of sums [group, element, C, O], for the channels start to stop.
 
-    ``taps`` takes those of a vector of outputs.
+    The first group becomes the sum of all. ``taps`` takes those of a vector of outputs.
     """
     o, c, count = dw.shape
     element, flat, nothing = c * o, dw.reshape(-1), np.zeros(LANES, dw.dtype)
+    sums = groups.reshape(-1)
     for channel in range(start, stop):
+        for group in range(1, len(groups)):
+            for e in range(ELEMENTS):
+                total, others = groups[0, e, channel], groups[group, e, channel]
+                for k in range(o):
+                    total[k] += others[k]
         for k in range(0, o, LANES):
             source = channel * o + k
             if count == 9:

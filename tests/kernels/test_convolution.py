@@ -45,6 +45,14 @@ EDGES = {
         "kernel": (3, 3),
         "pad": (1, 1),
     },
+    "winograd, more sums than the cache holds": {
+        "images": 5,
+        "channels": 80,
+        "filters": 64,
+        "size": (30, 31),
+        "kernel": (3, 3),
+        "pad": (1, 1),
+    },
     "winograd, uneven padding": {"channels": 48, "filters": 32, "size": (41, 30), "kernel": (3, 3), "pad": (2, 0)},
     "winograd, 5 x 5": {"images": 3, "channels": 32, "filters": 80, "size": (17, 10), "kernel": (5, 5), "pad": (2, 2)},
     "winograd, 5 x 5, uneven padding": {
