@@ -7,7 +7,8 @@ With x [N, C, input pixels], w [O, C / G, taps], y [N, O, output pixels] and eve
     backward weights  dw[o, c, t] += sum over n, p of dy[n, o, p] x[n, c, pixel under tap t of p]
 
 Each is one ``product`` of the arrays as they lie in memory: im2col is never made, ``patches`` tells where the
-elements of its columns are. A deconvolution is the same three with the first two exchanged.
+elements of its columns are. Where another way is faster it is taken: ``winograd``, ``depthwise``, ``spread``.
+A deconvolution is the same three with the first two exchanged.
 
 A sum takes in the zeros of the padding, as Caffe's does: an infinite weight over padding gives NaN. The
 gradient of the input has no padding in Caffe, so there weights that are not finite take the reference path.
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import depthwise, patches, product, reference, simd, winograd
+from blobnet.kernels import depthwise, patches, product, reference, spread, winograd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
@@ -31,9 +32,6 @@ from blobnet.kernels.workspace import work_array
 # Output pixels that images are gathered for, where they are copied into frames first: enough for full
 # blocks on every thread, few enough for the frames to stay in the cache.
 PIXELS_AT_ONCE = 8192
-
-# Pixels of the input for each of the output from which w^T dy and col2im is the faster gradient of the input.
-SPREAD_RATIO = 1.5
 
 
 def forward(
@@ -121,8 +119,8 @@ def backward_data(
         filters = winograd.transformed(w, turned=True)
         if winograd.correlate(dy, filters, dx, _reversed(geometry), bias):
             return
-    if _spreads(geometry):
-        _spread(dy, w, dx, geometry, group, bias)
+    if spread.pays(dy, geometry, group):
+        spread.backward_data(dy, w, dx, geometry, group, bias)
         return
     frame, phases = patches.phases(geometry)
     in_place = _pays_in_place(w, w.shape[1], len(w) // group * w.shape[2])
@@ -177,34 +175,6 @@ def _reversed(geometry: Geometry) -> Geometry:
     """The convolution of dy by the turned filters that makes dx, at stride and dilation 1."""
     pad = tuple(kernel - 1 - pad for kernel, pad in zip(geometry.kernel, geometry.pad, strict=True))
     return geometry._replace(input=geometry.output, pad=pad, output=geometry.input)
-
-
-def _spreads(geometry: Geometry) -> bool:
-    """Whether the gradient of the input is better made as Caffe does: w^T dy, then col2im.
-
-    The other way runs over all pixels of the input, which without padding may be far more than the output's.
-    """
-    outputs = int(np.prod(geometry.output))
-    frame, _, _, _, step = patches.patches(geometry)
-    return frame.identity and step == 1 and int(np.prod(geometry.input)) > SPREAD_RATIO * outputs
-
-
-def _spread(dy, w, dx, geometry, group, bias) -> None:
-    """dx = w^T dy, summed where the patches overlap."""
-    c, o, t, p = dx.shape[1], len(w), w.shape[2], dy.shape[2]
-    pieces = patches.pieces(geometry, simd.lanes(dx.dtype))
-    images = max(1, PIXELS_AT_ONCE // p)
-    columns = work_array("columns", (images, c, t, p), dx.dtype)
-    weights = product.matrix_layout(o // group, c // group * t, transposed=True, batch=group)
-    for first in range(0, len(dx), images):
-        portion = dx[first : first + images]
-        gradients = _planes(len(portion), o, group, p, np.zeros(1, np.int64), np.arange(p)).transposed()
-        spread = _planes(len(portion), c, group, t * p, np.arange(t) * p, np.arange(p))
-        product.multiply(w, weights, dy[first : first + images], gradients, columns, spread)
-        planes = portion.reshape(-1, portion.shape[2])
-        parallel_for(patches.add_patches, len(planes), columns.reshape(-1, t, p), pieces, planes, grain=c)
-        if bias is not None:
-            portion += bias[:, None]
 
 
 def backward_bias(dy: np.ndarray, db: np.ndarray) -> None:

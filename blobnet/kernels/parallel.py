@@ -9,6 +9,7 @@ One that finds no work for a while waits on a lock, and is woken for the next re
 One region runs at a time; a kernel called meanwhile from another thread runs alone.
 """
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -54,15 +55,16 @@ class _Worker(threading.Thread):
 
 
 _busy = threading.Lock()
-_board = region.board()
+_board = functools.cache(region.board)  # of all threads together; what it takes is compiled with the first kernel
 _pool: list[_Worker] = []
 _own = threading.local()  # the board of a thread that runs alone
 
 
 def _forget_threads() -> None:
     """In a forked child the threads are gone, and the lock may be held by one of them."""
-    global _busy, _board
-    _busy, _board = threading.Lock(), region.board()
+    global _busy
+    _busy = threading.Lock()
+    _board.cache_clear()
     _pool.clear()
 
 
@@ -92,11 +94,11 @@ def _run(kernel: Dispatcher, count: int, args: tuple, grain: int, scratch: np.nd
     if threads > 1 and _busy.acquire(blocking=False):
         try:
             for number in range(len(_pool) + 1, threads):
-                _pool.append(_Worker(_board, number))
+                _pool.append(_Worker(_board(), number))
             for worker in _pool[: threads - 1]:
                 worker.wake()
             parts = min(blocks, PARTS_OF_A_THREAD * threads)
-            failed = start(_board, count, blocks, grain, parts, threads, scratch, *args)
+            failed = start(_board(), count, blocks, grain, parts, threads, scratch, *args)
         finally:
             _busy.release()
     else:

@@ -10,12 +10,11 @@ stride, with the taps that meet this phase.
 
 import functools
 import itertools
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from blobnet.kernels import parallel, simd
+from blobnet.kernels import parallel
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.workspace import work_array
@@ -225,55 +224,3 @@ def spread_pixels(start, stop, taken, pixels, others, x):
             x[n, c, p] = others[c]
         for p in range(len(pixels)):
             x[n, c, pixels[p]] = taken[n, c, p]
-
-
-class Pieces(NamedTuple):
-    """What of the columns [taps, output pixels] of a plane adds up to each vector of its rows, without padding.
-
-    Vector v, of ``counts[v]`` pixels from ``targets[v]`` on, is the sum of the pieces from starts[v] to starts[v + 1]:
-    columns[places[p] + lane] for the lanes from firsts[p] to ends[p].
-    """
-
-    targets: np.ndarray
-    counts: np.ndarray
-    starts: np.ndarray
-    places: np.ndarray
-    firsts: np.ndarray
-    ends: np.ndarray
-
-
-@functools.lru_cache(maxsize=64)
-def pieces(geometry: Geometry, lanes: int) -> Pieces:
-    """Of a plane that is its own frame, met at stride 1 along its rows."""
-    _, taps, pixels, row, _ = patches(geometry)
-    width = geometry.input[-1]
-    blocks = -(-width // lanes)
-    left = np.tile(np.arange(blocks) * lanes, math.prod(geometry.input[:-1]))
-    lines = np.repeat(np.arange(math.prod(geometry.input[:-1])), blocks)
-    corners = np.add.outer(taps, pixels[::row]).reshape(-1)  # where a row of output pixels lies under a tap
-    line, column = np.divmod(corners, width)
-    found = []
-    for block in range(blocks):
-        first, end = column - block * lanes, column + row - block * lanes
-        here = np.flatnonzero((end > 0) & (first < lanes))
-        vector = line[here] * blocks + block
-        limits = np.maximum(first[here], 0), np.minimum(end[here], lanes)
-        found.append(np.stack([vector, here * row - first[here], *limits]))
-    vector, places, firsts, ends = np.concatenate(found, axis=1)
-    order = np.argsort(vector, kind="stable")
-    starts = np.searchsorted(vector[order], np.arange(len(left) + 1))
-    counts = np.minimum(lanes, width - left)
-    return Pieces(lines * width + left, counts, starts, places[order], firsts[order], ends[order])
-
-
-@jit
-def add_patches(start, stop, columns, pieces, planes):
-    """planes[i, pixels] = the sum of the columns [i, taps, output pixels] that meet each pixel: col2im."""
-    flat, sources = planes.reshape(-1), columns.reshape(-1)
-    for plane in range(start, stop):
-        for v in range(len(pieces.targets)):
-            simd.sum_pieces(
-                sources, plane * columns.shape[1] * columns.shape[2], pieces.places, pieces.firsts, pieces.ends,
-                pieces.starts[v], pieces.starts[v + 1], flat, plane * planes.shape[1] + pieces.targets[v],
-                pieces.counts[v],
-            )  # fmt: skip

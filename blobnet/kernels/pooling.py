@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet.kernels import simd, windows
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.random import bits
 from blobnet.kernels.rows import added, at, loop, total
 
@@ -80,7 +80,7 @@ def _is_common(window):
     return size == (2, 2, 2) or size == (3, 3, 2) or size == (3, 3, 1)
 
 
-@jit
+@inlined
 def _frame(x, window, PH, PW, outside):
     """Memory for a plane with all that windows reach around it, and what lanes beyond the last window of a row read."""
     H, W = x.shape[1:]
@@ -91,7 +91,7 @@ def _frame(x, window, PH, PW, outside):
     return np.full((max(window.ph + H, (PH - 1) * window.sh + window.kh), max(window.pw + W, last + lanes)), outside)
 
 
-@jit
+@inlined
 def _last_usable_plane(x, window, PH, PW, frame):
     """The last plane that needs no frame: it has neither padding nor windows beyond its sides, and enough after it."""
     planes, H, W = x.shape
@@ -103,7 +103,7 @@ def _last_usable_plane(x, window, PH, PW, frame):
     return (x.size - (H - 1) * W - frame.shape[1]) // (H * W)
 
 
-@jit
+@inlined
 def _fill(frame, plane, window):
     for h in range(plane.shape[0]):
         row, source = frame[window.ph + h, window.pw :], plane[h]

@@ -29,7 +29,7 @@ import numpy as np
 
 from blobnet import config
 from blobnet.kernels import parallel, simd
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 MR = simd.TILE_ROWS
@@ -91,7 +91,7 @@ def multiply(
     Every sum is taken in one order, whatever the number of threads.
     """
     batch, m, n = len(c_layout.starts), len(c_layout.outer), len(c_layout.inner)
-    shape = _shape(batch, m, n, len(a_layout.inner), c.dtype, in_place, kept, config.threads())
+    shape = shape_of(batch, m, n, len(a_layout.inner), c.dtype, in_place, kept, config.threads())
     operands = a.reshape(-1), a_layout, b.reshape(-1), b_layout
     one, alpha, beta, least = (c.dtype.type(number) for number in (1, alpha, beta, least))
     bias = np.empty(0, c.dtype) if bias is None else bias
@@ -111,7 +111,7 @@ def multiply(
 def panels(a: np.ndarray, layout: Layout, in_place: bool = False) -> np.ndarray:
     """The first operand packed for good, for many products with ``kept``."""
     batch, m, k = len(layout.starts), len(layout.outer), len(layout.inner)
-    shape = _shape(batch, m, 1, k, a.dtype, in_place, True, 1)
+    shape = shape_of(batch, m, 1, k, a.dtype, in_place, True, 1)
     packed = np.empty((batch, shape.row_blocks, shape.slices, shape.a_size), a.dtype)
     pack_blocks(a.reshape(-1), layout, packed, shape)
     return packed
@@ -148,7 +148,8 @@ class Shape(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _shape(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool, kept: bool, threads: int) -> Shape:
+def shape_of(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool, kept: bool, threads: int) -> Shape:
+    """The shape of a product of [batch, m, k] and [batch, n, k]; what it tells of parts and grain is for all of it."""
     scale = dtype.itemsize // 4
     lanes = simd.lanes(dtype)
     depth = _even_part(k, BLOCK_DEPTH // scale, 1)
@@ -233,7 +234,7 @@ def pack_blocks(a, layout, packed, shape):
 _multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors in (1, 2, 3))
 
 
-@jit
+@inlined
 def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate):
     """The block's sums (+)= every panel of a times every panel of b."""
     rows, columns, depth = extents
@@ -246,7 +247,7 @@ def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate):
             multiply_tile(a_panels, a, 1, step, b_panels, b, width, depth, sums, c, row, accumulate, vectors)
 
 
-@jit
+@inlined
 def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, shape, accumulate):
     """The block's sums, transposed, (+)= rows of b where they lie times every panel of a."""
     rows, columns, depth = extents
@@ -262,7 +263,7 @@ def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, sha
             multiply_tile(b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate, vectors)
 
 
-@jit
+@inlined
 def transpose(source, target, shape):
     """target [rows, columns] = source [columns, rows] of a block."""
     starts = np.empty(shape.lanes, np.int64)
@@ -323,7 +324,7 @@ def find_runs(offsets, first, last, lanes, runs):
     return count
 
 
-@jit
+@inlined
 def copy_runs(source, layout, member, k, k_stop, runs, lanes, panels, target, width):
     """One panel whose rows are neighbours in memory: for each k, the runs along the panel.
 
@@ -339,7 +340,7 @@ def copy_runs(source, layout, member, k, k_stop, runs, lanes, panels, target, wi
         target += width
 
 
-@jit
+@inlined
 def transpose_runs(source, layout, member, first, last, runs, starts, panels, target, width):
     """One panel whose depth runs through memory: blocks of rows, transposed run by run, read as in ``copy_runs``."""
     lanes = len(starts)
@@ -362,7 +363,7 @@ _transpose_tile = simd.transposing_copy(MR)
 _transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
 
 
-@jit
+@inlined
 def write_block(c, layout, member, extents, sums, stride, alpha, beta, bias, least):
     """c = alpha sums + beta c + bias, or ``least``, over the block; with beta 0 the old c is not read."""
     row, row_stop, column, column_stop = extents
@@ -395,7 +396,7 @@ def _at_least(least, value):
     return least if value <= least else value
 
 
-@jit
+@inlined
 def write_scattered(c, start, offsets, values, alpha, beta, shift, least):
     """c[start + offsets[j]] = alpha values[j] + shift + beta c[start + offsets[j]], or ``least``."""
     for j in range(len(values)):

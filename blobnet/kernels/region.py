@@ -12,6 +12,7 @@ import types as python_types
 from collections.abc import Callable
 
 import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, compiler, types
@@ -22,7 +23,7 @@ from blobnet.kernels._jit import jit
 
 # The board: places of its numbers, each on a cache line of its own that others are written to meanwhile.
 TICKET, DONE, FAILED = 0, 8, 16
-KERNEL, ARGUMENTS, COUNT, BLOCKS, GRAIN = 24, 25, 26, 27, 28
+KERNEL, ARGUMENTS, COUNT, BLOCKS, GRAIN, RUN = 24, 25, 26, 27, 28, 29
 BOARD_SIZE = 32
 
 # Bits of a ticket, from the lowest: next part, parts, threads, region.
@@ -35,7 +36,12 @@ PATIENCE = 40_000
 
 
 def board() -> np.ndarray:
-    return np.zeros(BOARD_SIZE, np.int64)
+    """A board on which no region has begun; on it the address of ``run_region``, once compiled for all kernels."""
+    board = np.zeros(BOARD_SIZE, np.int64)
+    run_region.compile(tuple(map(numba.typeof, (board, *[0] * 5))))
+    compiled = run_region.overloads[run_region.signatures[0]]
+    board[RUN] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return board
 
 
 @functools.cache
@@ -57,7 +63,7 @@ def _post_kernel(board, scratch, args):
 
 def _start(board, count, blocks, grain, parts, threads, scratch, *args):
     _post_kernel(board, scratch, args)
-    return run_region(board, count, blocks, grain, parts, threads)
+    return _run_region(board[RUN], board, count, blocks, grain, parts, threads)
 
 
 @jit
@@ -189,6 +195,19 @@ def _call(typing, kernel, start, stop, thread, arguments):
         return builder.call(builder.inttoptr(address, function.as_pointer()), rest)
 
     return types.int32(*[types.intp] * 5), emit
+
+
+@intrinsic
+def _run_region(typing, address, board, count, blocks, grain, parts, threads):
+    """Call ``run_region``, which is at the address."""
+
+    def emit(context, builder, signature, values):
+        kinds, convention = signature.args[1:], context.call_conv
+        function = convention.get_function_type(signature.return_type, kinds).as_pointer()
+        run = builder.inttoptr(values[0], function)
+        return convention.call_function(builder, run, signature.return_type, kinds, values[1:])[1]
+
+    return types.intp(address, board, *[types.intp] * 5), emit
 
 
 @intrinsic

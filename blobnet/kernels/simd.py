@@ -321,27 +321,27 @@ def tile_transform(matrix: list[list[float]]):
 
 
 @intrinsic
-def sum_pieces(typing, source, i, places, firsts, ends, first, last, target, j, count):
-    """target[j + lane] = sum over pieces p from first to last of source[i + places[p] + lane], where there is one.
+def sum_pieces(typing, source, places, firsts, ends, first, last, target, j):
+    """Vector target[j] = sum over pieces p from first to last of source[places[p] + lane], where there is one.
 
-    Piece p has the lanes from firsts[p] to ends[p]. The first ``count`` lanes are written.
+    Piece p has the lanes from firsts[p] to ends[p].
     """
 
     def emit(context, builder, signature, arguments):
-        emitter, source, places, firsts, ends, target = opened(context, builder, signature, arguments, 0, 2, 3, 4, 7)
-        _, i, _, _, _, first, last, _, j, count = arguments
+        emitter, source, places, firsts, ends, target = opened(context, builder, signature, arguments, 0, 1, 2, 3, 6)
+        _, _, _, _, first, last, _, j = arguments
         total = cgutils.alloca_once_value(builder, emitter.zero())
         builder.store(emitter.zero(), total)
         with cgutils.for_range(builder, last, start=first) as loop:
             place, begin, end = (builder.load(builder.gep(table, [loop.index])) for table in (places, firsts, ends))
             mask = builder.and_(emitter.first(end), builder.not_(emitter.first(begin)))
-            piece = emitter.load_masked(source, builder.add(i, place), mask)
+            piece = emitter.load_masked(source, place, mask)
             builder.store(builder.fadd(builder.load(total), piece), total)
-        emitter.store_first(builder.load(total), target, j, count)
+        emitter.store(builder.load(total), target, j)
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(source, index, places, firsts, ends, index, index, target, index, index), emit
+    return types.void(source, places, firsts, ends, index, index, target, index), emit
 
 
 def weighted_sums(pixels: int):
