@@ -8,6 +8,7 @@ as blobnet.proto says; ``errors.locate`` finds them there.
 import dataclasses
 import io
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,8 +92,11 @@ def strip_source_info(message: AnyMessage) -> AnyMessage:
 
 
 _Proto = descriptor_pb2.FieldDescriptorProto
+_INT32 = (-(1 << 31), (1 << 31) - 1)
 _INTEGER_RANGES: dict[int, tuple[int, int]] = {
-    _Proto.TYPE_INT32: (-(1 << 31), (1 << 31) - 1),
+    _Proto.TYPE_BOOL: (0, 1),
+    _Proto.TYPE_ENUM: _INT32,
+    _Proto.TYPE_INT32: _INT32,
     _Proto.TYPE_UINT32: (0, (1 << 32) - 1),
     _Proto.TYPE_INT64: (-(1 << 63), (1 << 63) - 1),
 }
@@ -109,6 +113,7 @@ class _Field(NamedTuple):
     repeated: bool
     required: bool
     enum: EnumDescriptor | None
+    range: tuple[int, int]  # of a whole number
 
 
 @cache
@@ -124,6 +129,7 @@ def _fields(descriptor: Descriptor) -> dict[str, _Field]:
             field.label == _Proto.LABEL_REPEATED,
             field.label == _Proto.LABEL_REQUIRED,
             enums[field.name],
+            _INTEGER_RANGES.get(field.type, _INT32),
         )
         for field in proto.field
         if field.name != "source_info"
@@ -163,11 +169,11 @@ class _Parser:
         self.depth = 0
         self.holders: list[_Holder] = []  # around this place
         self.room = _ROOM + 4 * len(text) - sys.getsizeof(text)
-        self.tokens = tokenize(text)
+        self.read_token = tokenize(text).__next__
         self.advance()
 
     def advance(self) -> None:
-        self.next = next(self.tokens)
+        self.next = self.read_token()
 
     def take(self, mark: str) -> bool:
         if self.next.text != mark or self.next.kind != "mark":
@@ -319,88 +325,92 @@ class _Parser:
             self.take_room(len(place))
 
     def read_value(self, field: _Field) -> str | bytes | int | float | bool:
-        if field.type == _Proto.TYPE_STRING:
-            return self.read_string(field.name)
-        if field.type == _Proto.TYPE_BYTES:
-            return self.read_bytes(field.name)
-        if field.enum is not None:
-            return self.read_enum(field.name, field.enum)
-        if field.type == _Proto.TYPE_BOOL:
-            return self.read_bool(field.name)
-        if field.type in _INTEGER_RANGES:
-            return self.read_integer(field.name, *_INTEGER_RANGES[field.type])
-        return self.read_float(field.name)
+        return _READERS[field.type](self, field)
 
-    def read_string(self, name: str) -> str:
+    def read_string(self, field: _Field) -> str:
         line = self.next.line
         try:
-            return self.read_bytes(name).decode("utf-8")
+            return self.read_bytes(field).decode("utf-8")
         except UnicodeDecodeError as error:
-            text = f"{name} holds bytes that are not UTF-8; save the file as UTF-8"
+            text = f"{field.name} holds bytes that are not UTF-8; save the file as UTF-8"
             raise self.error(text, line) from error
 
-    def read_bytes(self, name: str) -> bytes:
+    def read_bytes(self, field: _Field) -> bytes:
         if self.next.kind != "string":
-            raise self.error(f"{name} is a string in quotes; got {self.next}")
+            raise self.error(f"{field.name} is a string in quotes; got {self.next}")
         parts = []
         while self.next.kind == "string":
             try:
                 parts.append(unquote(self.next.text))
             except UnicodeEncodeError as error:
-                raise self.error(f"{name} is {self.next}, which is not UTF-8") from error
+                raise self.error(f"{field.name} is {self.next}, which is not UTF-8") from error
             except KeyError as error:
-                raise self.error(f"{name} is {self.next}; in a string, write \\\\ for a backslash") from error
+                raise self.error(f"{field.name} is {self.next}; in a string, write \\\\ for a backslash") from error
             self.advance()
         return b"".join(parts)
 
-    def read_enum(self, name: str, enum: EnumDescriptor) -> int:
-        known = enum.values_by_name
-        values = f"; the values are {', '.join(known)}"
-        token = self.next
+    def read_enum(self, field: _Field) -> int:
+        enum: Any = field.enum
+        known, token = enum.values_by_name, self.next
         if token.kind == "number" or token.text == "-":
-            number = self.read_integer(name, *_INTEGER_RANGES[_Proto.TYPE_INT32])
+            number = self.read_integer(field)
             if number not in enum.values_by_number:
-                raise self.error(f"{name} has no value {number}{values}", token.line)
+                raise self.error(f"{field.name} has no value {number}{_values(enum)}", token.line)
             return number
         if token.kind == "string":
-            hint = did_you_mean(token.text[1:-1], known) or values
-            raise self.error(f"{name} is a word without quotes; got {token}{hint}")
+            hint = did_you_mean(token.text[1:-1], known) or _values(enum)
+            raise self.error(f"{field.name} is a word without quotes; got {token}{hint}")
         if token.kind != "name" or token.text not in known:
             owner = enum.full_name.partition(".")[2]
-            hint = forks.hint(owner, token.text) or did_you_mean(token.text, known) or values
-            raise self.error(f"{name} has no value {token}{hint}")
+            hint = forks.hint(owner, token.text) or did_you_mean(token.text, known) or _values(enum)
+            raise self.error(f"{field.name} has no value {token}{hint}")
         self.advance()
         return known[token.text].number
 
-    def read_bool(self, name: str) -> bool:
+    def read_bool(self, field: _Field) -> bool:
         if self.next.kind == "number":
-            return bool(self.read_integer(name, 0, 1))
+            return bool(self.read_integer(field))
         if self.next.text not in _BOOLEANS:
-            raise self.error(f"{name} is true or false; got {self.next}")
+            raise self.error(f"{field.name} is true or false; got {self.next}")
         value = _BOOLEANS[self.next.text]
         self.advance()
         return value
 
-    def read_integer(self, name: str, low: int, high: int) -> int:
+    def read_integer(self, field: _Field) -> int:
         sign = "-" if self.take("-") else ""
         try:
             value = to_integer(self.next.text)
         except ValueError as error:
-            raise self.error(f"{name} is a whole number; got {sign}{self.next}") from error
+            raise self.error(f"{field.name} is a whole number; got {sign}{self.next}") from error
         value = -value if sign else value
+        low, high = field.range
         if not low <= value <= high:
-            raise self.error(f"{name} is a whole number from {low} to {high}; got {sign}{self.next}")
+            raise self.error(f"{field.name} is a whole number from {low} to {high}; got {sign}{self.next}")
         self.advance()
         return value
 
-    def read_float(self, name: str) -> float:
+    def read_float(self, field: _Field) -> float:
         sign = "-" if self.take("-") else ""
         try:
             value = to_float(self.next.text)
         except ValueError as error:
-            raise self.error(f"{name} is a number; got {sign}{self.next}") from error
+            raise self.error(f"{field.name} is a number; got {sign}{self.next}") from error
         self.advance()
         return -value if sign else value
+
+
+_READERS: dict[int, Callable[[_Parser, _Field], str | bytes | int | float | bool]] = {
+    _Proto.TYPE_STRING: _Parser.read_string,
+    _Proto.TYPE_BYTES: _Parser.read_bytes,
+    _Proto.TYPE_ENUM: _Parser.read_enum,
+    _Proto.TYPE_BOOL: _Parser.read_bool,
+    **dict.fromkeys((_Proto.TYPE_INT32, _Proto.TYPE_UINT32, _Proto.TYPE_INT64), _Parser.read_integer),
+    **dict.fromkeys((_Proto.TYPE_FLOAT, _Proto.TYPE_DOUBLE), _Parser.read_float),
+}
+
+
+def _values(enum: EnumDescriptor) -> str:
+    return f"; the values are {', '.join(enum.values_by_name)}"
 
 
 def _printable(file: str) -> str:
