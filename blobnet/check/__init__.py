@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from blobnet.check import data_rules, net_rules, solver_rules  # noqa: F401  (register the rules)
 from blobnet.check.findings import ERROR, Finding, apply
@@ -43,18 +43,22 @@ def check(
 
 
 def _findings(path: str | Path, data: bool, context: Context) -> Iterator[Finding]:
-    net, net_faults, whole_net = _read(path, pb.NetParameter())
-    solver, solver_faults, whole_solver = _read(path, pb.SolverParameter())
-    is_net = len(net_faults) <= len(solver_faults)
-    yield from (Finding(ERROR, "syntax", fault) for fault in (net_faults if is_net else solver_faults))
-    if is_net and whole_net:
-        for phase in _phases(net):
-            of_states = [list(_Checked(net, state, context).findings(data)) for state in _states(net, phase)]
-            right = [found for found in of_states if all(finding.severity != ERROR for finding in found)]
-            for found in right or of_states[:1]:
-                yield from found
-    elif whole_solver and not is_net:
-        yield from _solver_findings(solver, data, context)
+    reading = _read(path, pb.NetParameter())
+    if reading.faults:
+        reading = min(reading, _read(path, pb.SolverParameter()), key=lambda reading: len(reading.faults))
+    yield from (Finding(ERROR, "syntax", fault) for fault in reading.faults)
+    if not reading.whole:
+        return
+    find = _net_findings if isinstance(reading.message, pb.NetParameter) else _solver_findings
+    yield from find(reading.message, data, context)
+
+
+def _net_findings(net: pb.NetParameter, data: bool, context: Context) -> Iterator[Finding]:
+    for phase in _phases(net):
+        of_states = [list(_Checked(net, state, context).findings(data)) for state in _states(net, phase)]
+        right = [found for found in of_states if all(finding.severity != ERROR for finding in found)]
+        for found in right or of_states[:1]:
+            yield from found
 
 
 def _phases(net: pb.NetParameter) -> Sequence["pb.Phase"]:
@@ -74,13 +78,20 @@ def _states(net: pb.NetParameter, phase: pb.Phase) -> list[pb.NetState]:
     return [pb.NetState(phase=phase, stage=names) for names in itertools.islice(((), *stages), most)]
 
 
-def _read(path: str | Path, message: Any) -> tuple[Any, list[BlobnetError], bool]:
+class _Reading(NamedTuple):
     """The message of a file, the faults in it, and whether it could be read to its end."""
+
+    message: Any
+    faults: list[BlobnetError]
+    whole: bool
+
+
+def _read(path: str | Path, message: Any) -> _Reading:
     faults: list[BlobnetError] = []
     try:
-        return text.read(path, message, faults), faults, True
+        return _Reading(text.read(path, message, faults), faults, True)
     except BlobnetError as fault:
-        return message, [*faults, fault], False
+        return _Reading(message, [*faults, fault], False)
 
 
 class _Checked:
