@@ -3,6 +3,7 @@
 import itertools
 
 from blobnet.errors import error_at
+from blobnet.passes.size import check_size
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
 
@@ -13,7 +14,8 @@ def filter_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
     A layer with ``include`` rules stays where one of them is met, a layer with ``exclude`` rules where none is,
     a layer with neither always; both together are an error.
     """
-    included = [is_included(layer, state) for layer in param.layer]
+    stages = frozenset(state.stage)
+    included = [_is_included(layer, state, stages) for layer in param.layer]
     kept = pb.NetParameter()
     kept.CopyFrom(param)
     if not all(included):
@@ -24,8 +26,12 @@ def filter_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
 
 
 def connected_net(param: pb.NetParameter, state: pb.NetState) -> pb.NetParameter:
-    """The filtered net. A bottom that only layers of other states make is an error, which says what those ask for."""
+    """The filtered net. A bottom that only layers of other states make is an error, which says what those ask for.
+
+    Nets of ``size`` beyond any real one are refused.
+    """
     kept = filter_net(param, state)
+    check_size(kept)
     if len(kept.layer) < len(param.layer):
         _check_makers(param, kept, state)
     return kept
@@ -56,18 +62,17 @@ def _named(message: pb.NetState | pb.NetStateRule) -> str:
     return " ".join(text.dump(message).split())
 
 
-def is_included(layer: pb.LayerParameter, state: pb.NetState) -> bool:
+def _is_included(layer: pb.LayerParameter, state: pb.NetState, stages: frozenset[str]) -> bool:
     include, exclude = layer.include, layer.exclude
     if include and exclude:
         raise error_at(layer, "give either include rules or exclude rules, not both", "exclude")
     if include:
-        return any(is_met(rule, state) for rule in include)
-    return not any(is_met(rule, state) for rule in exclude)
+        return any(_is_met(rule, state, stages) for rule in include)
+    return not any(_is_met(rule, state, stages) for rule in exclude)
 
 
-def is_met(rule: pb.NetStateRule, state: pb.NetState) -> bool:
-    """Whether the state meets every condition that the rule states."""
-    stages = set(state.stage)
+def _is_met(rule: pb.NetStateRule, state: pb.NetState, stages: frozenset[str]) -> bool:
+    """Whether the state, with these stages, meets every condition that the rule states."""
     return (
         (not rule.HasField("phase") or rule.phase == state.phase)
         and (not rule.HasField("min_level") or state.level >= rule.min_level)
