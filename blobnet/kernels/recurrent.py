@@ -17,15 +17,22 @@ from blobnet.kernels import product, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.exponential import sigmoid, tanh
 from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.workspace import aligned
 
 _ONE = np.float32(1)
 
 # Inputs of the weights that are multiplied at once: a panel of them stays in the first cache.
 DEPTH = 256
 
+# Panels of a slice that are multiplied one after the other for each tile of rows: they stay in the second cache.
+PANELS = 10
+
 # Rows that are multiplied at a time: streams that a thread takes, and rows of ``multiply_rows`` between two slices.
 STREAMS = product.MR
 ROWS = 32 * STREAMS
+
+# Steps whose inputs are projected at a time, so that the weights of the inputs come to the second cache once for all.
+AHEAD = 16
 
 
 class Weights(NamedTuple):
@@ -50,7 +57,7 @@ def pack(w: np.ndarray, transposed: bool = False) -> Weights:
     rounded = -(-outputs // lanes) * lanes
     size = DEPTH * rounded + panel * lanes  # pack writes whole blocks of lanes, beyond the end
     slices = -(-inputs // DEPTH)
-    weights = Weights(outputs, inputs, panel, lanes, size, np.empty(slices * size, w.dtype))
+    weights = Weights(outputs, inputs, panel, lanes, size, aligned(slices * size, w.dtype))
     parallel_for(pack_slices, slices, w.reshape(-1), layout, weights)
     return weights
 
@@ -65,44 +72,56 @@ def pack_slices(start, stop, w, layout, weights):
 
 
 @jit
-def add_products(first, last, x, i, weights, y, j):
-    """y[n, m] += sum over k of w[m, k] x[n, k] for the rows n from first to last, with x from x[i], y from y[j] on.
+def add_products(steps, streams, rows, x, i, weights, y, j):
+    """y[t, n, m] += sum over k of w[m, k] x[t, n, k] for so many steps t and rows n, with x from x[i], y from y[j] on.
 
-    The order of the sums does not depend on the rows that are done together.
+    Steps are ``streams`` rows apart. The order of the sums does not depend on the rows that are done together.
     """
     M, K = weights.outputs, weights.inputs
     if weights.panel == 0:
-        for n in range(first, last):
-            for m in range(M):
-                for k in range(K):
-                    y[j + n * M + m] += weights.packed[m * K + k] * x[i + n * K + k]
+        for t in range(steps):
+            for n in range(t * streams, t * streams + rows):
+                for m in range(M):
+                    for k in range(K):
+                        y[j + n * M + m] += weights.packed[m * K + k] * x[i + n * K + k]
         return
     for k in range(0, K, DEPTH):
-        add_slice(last - first, x, i + first * K + k, K, k, weights, y, j + first * M)
+        add_slice(steps, streams, rows, x, i + k, K, k, weights, y, j)
 
 
 @jit
-def add_slice(rows, x, i, x_row, k, weights, y, j):
-    """What the slice of the weights from k on adds to so many rows of y, from rows of x that are x_row apart."""
+def add_slice(steps, streams, rows, x, i, x_row, k, weights, y, j):
+    """What the slice of the weights from k on adds to y, from rows of x that are x_row apart."""
+    M, width = weights.outputs, weights.panel
+    tile = np.empty(product.MR * width, y.dtype)
+    for first in range(0, M, PANELS * width):
+        last = min(first + PANELS * width, M)
+        for t in range(steps):
+            for n in range(t * streams, t * streams + rows, product.MR):
+                count = min(product.MR, t * streams + rows - n)
+                add_tiles(first, last, count, x, i + n * x_row, x_row, k, weights, y, j + n * M, tile)
+
+
+@jit
+def add_tiles(first, last, rows, x, i, x_row, k, weights, y, j, tile):
+    """``add_slice`` for a tile of rows and the outputs from first to last."""
     M, MR, width = weights.outputs, product.MR, weights.panel
     depth = min(DEPTH, weights.inputs - k)
-    tile = np.empty(MR * width, y.dtype)
-    for m in range(0, M, width):
+    for m in range(first, last, width):
         columns = min(width, M - m)
         vectors = -(-columns // weights.lanes)
         w, step = k // DEPTH * weights.slice + m * depth, vectors * weights.lanes
-        for n in range(0, rows - rows % MR, MR):
-            source, target = i + n * x_row, j + n * M + m
-            if columns == step:
-                product.multiply_tile(x, source, x_row, 1, weights.packed, w, step, depth, y, target, M, True, vectors)
-                continue
-            product.multiply_tile(x, source, x_row, 1, weights.packed, w, step, depth, tile, 0, step, False, vectors)
+        if rows == MR and columns == step:
+            product.multiply_tile(x, i, x_row, 1, weights.packed, w, step, depth, y, j + m, M, True, vectors)
+        elif rows == MR:
+            product.multiply_tile(x, i, x_row, 1, weights.packed, w, step, depth, tile, 0, step, False, vectors)
             for row in range(MR):
-                add_row(tile, row * step, y, target + row * M, columns)
-        for n in range(rows - rows % MR, rows):  # too few for a tile: one by one, each in all rows of the tile
-            source = i + n * x_row
-            product.multiply_tile(x, source, 0, 1, weights.packed, w, step, depth, tile, 0, step, False, vectors)
-            add_row(tile, 0, y, j + n * M + m, columns)
+                add_row(tile, row * step, y, j + row * M + m, columns)
+        else:  # too few for a tile: one by one, each in all rows of the tile
+            for row in range(rows):
+                source = i + row * x_row
+                product.multiply_tile(x, source, 0, 1, weights.packed, w, step, depth, tile, 0, step, False, vectors)
+                add_row(tile, 0, y, j + row * M + m, columns)
 
 
 @jit
@@ -117,7 +136,7 @@ def multiply_rows(start, stop, x, weights, y):
     for first in range(start, stop, ROWS):
         last = min(first + ROWS, stop)
         y[first:last] = 0
-        add_products(first, last, x.reshape(-1), 0, weights, y.reshape(-1), 0)
+        add_products(1, 0, last - first, x.reshape(-1), first * x.shape[1], weights, y.reshape(-1), first * y.shape[1])
 
 
 @jit
@@ -143,7 +162,7 @@ def add_outer_products(start, stop, x, weights, y):
                 for m in range(first, last, lanes):
                     place = (m - first) * DEPTH + row - k
                     _transpose(block, place, DEPTH, x.reshape(-1), m, starts, min(lanes, last - m))
-            add_slice(last - first, block, 0, DEPTH, k, weights, y.reshape(-1), first * M)
+            add_slice(1, 0, last - first, block, 0, DEPTH, k, weights, y.reshape(-1), first * M)
 
 
 _transpose = simd.transposing_copy(simd.VECTOR_BYTES)
@@ -151,14 +170,20 @@ _transpose = simd.transposing_copy(simd.VECTOR_BYTES)
 
 @jit
 def start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates):
-    """kept = cont h of the step before, gates = offset + W_x x + W_h kept."""
+    """kept = cont h of the step before, gates = offset + W_x x + W_h kept, of which W_x x for AHEAD steps at a time."""
+    T, N = cont.shape
+    sums = gates.reshape(-1)
+    if step % AHEAD == 0:
+        steps = min(AHEAD, T - step)
+        for t in range(step, step + steps):
+            gates[t, start:stop] = offset[start:stop]
+        row = step * N + start
+        add_products(steps, N, stop - start, x.reshape(-1), row * input_w.inputs, input_w, sums, row * input_w.outputs)
     for n in range(start, stop):
-        gates[step, n] = offset[n]
         for d in range(h.shape[2]):
             kept[step, n, d] = cont[step, n] * h[step, n, d]
-    rows, sums = step * h.shape[1], gates.reshape(-1)
-    add_products(start, stop, x.reshape(-1), rows * input_w.inputs, input_w, sums, rows * input_w.outputs)
-    add_products(start, stop, kept.reshape(-1), rows * h_w.inputs, h_w, sums, rows * h_w.outputs)
+    row = step * N + start
+    add_products(1, N, stop - start, kept.reshape(-1), row * h_w.inputs, h_w, sums, row * h_w.outputs)
 
 
 @jit
@@ -191,8 +216,9 @@ def end_step(start, stop, step, cont, weights, gates_diff, h_diff):
     """h_diff = cont W_h^T gates_diff: what reaches the h before."""
     for n in range(start, stop):
         h_diff[n] = 0
-    rows = step * h_diff.shape[0] * weights.inputs
-    add_products(start, stop, gates_diff.reshape(-1), rows, weights, h_diff.reshape(-1), 0)
+    N, H = h_diff.shape
+    row = (step * N + start) * weights.inputs
+    add_products(1, N, stop - start, gates_diff.reshape(-1), row, weights, h_diff.reshape(-1), start * H)
     for n in range(start, stop):
         for d in range(h_diff.shape[1]):
             h_diff[n, d] *= cont[step, n]

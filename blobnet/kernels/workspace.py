@@ -23,6 +23,13 @@ def work_array(use: str, shape: tuple[int, ...], dtype) -> np.ndarray:
     memory = vars(_held).get(use)
     if memory is None or len(memory) < size:
         vars(_held)[use] = None  # the old one goes before the new one comes
-        fresh = np.empty(size + CACHE_LINE, np.uint8)
-        memory = vars(_held)[use] = fresh[-fresh.ctypes.data % CACHE_LINE :]
+        memory = vars(_held)[use] = aligned(size, np.uint8)
     return memory[:size].view(dtype).reshape(shape)
+
+
+def aligned(count: int, dtype) -> np.ndarray:
+    """So many elements with anything in them, that begin at a cache line."""
+    dtype = np.dtype(dtype)
+    memory = np.empty(count * dtype.itemsize + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + count * dtype.itemsize].view(dtype)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from blobnet import config
 from blobnet.blob import Blob
 from blobnet.kernels import gemm, parallel
 from blobnet.kernels import recurrent as kernels
@@ -136,9 +137,11 @@ class Recurrent(Layer):
         raise NotImplementedError
 
     def over_streams(self, kernel: Callable, *arrays) -> None:
-        """Run a kernel over the streams, as many for each thread as are worth its while."""
+        """Run a kernel over the streams, an equal share for each thread: whoever takes some reads all the weights."""
         steps, streams, rows = self.gates.shape
-        grain = -(-PRODUCTS_OF_A_THREAD // (steps * rows * self.units * kernels.STREAMS)) * kernels.STREAMS
+        worthwhile = -(-PRODUCTS_OF_A_THREAD // (steps * rows * self.units))
+        share = max(worthwhile, -(-streams // config.threads()))
+        grain = -(-share // kernels.STREAMS) * kernels.STREAMS
         parallel.parallel_for(kernel, streams, *arrays, grain=grain)
 
     def _check_arity(self, bottoms: int, tops: int) -> None:
