@@ -2,8 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,10 +10,24 @@ from blobnet.errors import BlobnetError
 from blobnet.io.files import most_decoded, read_bytes
 from blobnet.kernels import augment
 
-PIXEL_LIMIT = 1 << 26  # of one image, however large its file
-STRIP = 1 << 20  # pixels that are converted at a time
+MEMORY_LIMIT = 448 << 20  # that decoding one image may take, however large its file: 64 megapixels of colour
+PIXELS_OF_A_BYTE = 16  # at most in a photograph, which takes half a bit for each, or more
+STRIP = 1 << 17  # pixels that are converted at a time
+STRIP_BYTES = 3 << 20  # that this takes
 FILE_LIMIT = 1 << 30
 
+_ORIENTATION = 0x0112  # in EXIF
+# The view of an upright image that is as stored.
+_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda upright: np.rot90(upright, 2),
+    4: np.flipud,
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: np.rot90,
+    7: lambda upright: np.rot90(upright, 2).swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+_ON_ITS_SIDE = (5, 6, 7, 8)
 _FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 
 # Weights of blue, green and red in grey, what is added for rounding, and the bits to shift by.
@@ -32,20 +45,19 @@ def decode(data: bytes, color: bool | None, place: str) -> np.ndarray:
 
     color   True: blue, green, red. False: one channel of grey. None: as stored, with 1, 3 or 4 (alpha) channels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            limit = min(PIXEL_LIMIT, most_decoded(len(data)) // 3)  # blue, green and red
+            cost = _bytes_of_a_pixel(image, _channels(image, color))
+            room = most_decoded(len(data)) - len(data) - STRIP_BYTES
+            limit = min(MEMORY_LIMIT // cost, max(room // cost, PIXELS_OF_A_BYTE * len(data)))
             if image.width * image.height > limit:
                 shown = f"{image.width} x {image.height} pixels are too many for {len(data)} bytes"
                 raise ValueError(f"{shown}; the limit is {limit}")
             if color is False:
                 image.draft("L", image.size)  # a JPEG's own luminance
-            if color is not None:
-                ImageOps.exif_transpose(image, in_place=True)
-            grey = _PNG_GREY if image.format == "PNG" else _GREY
-            return np.concatenate([_pixels(strip, color, grey) for strip in _strips(image)])
+            return _copy(image, color)
     except UnidentifiedImageError as error:
         raise BlobnetError(f"cannot decode the image: it is none of {', '.join(_FORMATS)}", file=place) from error
     except Exception as error:  # Pillow's readers let errors of many kinds through
@@ -124,17 +136,46 @@ def _weights(parts: np.ndarray) -> np.ndarray:
     return np.rint(weights).astype(np.int32)
 
 
-def _strips(image) -> Iterator[Any]:
-    """The image in pieces from top to bottom, so that what conversions take besides is little."""
+def _bytes_of_a_pixel(image, channels: int) -> int:
+    """What decoding holds at its peak: Pillow's image, and beside it what the decoder does, then the result."""
+    held = {"1": 1, "L": 1, "P": 1, "I;16": 2}.get(image.mode, 4)
+    decoders = 0
+    if image.format == "WEBP":
+        decoders = 12  # two canvases and a frame
+    elif "progressive" in image.info:
+        decoders = 2 * len(image.getbands())  # coefficients
+    return held + max(decoders, channels)
+
+
+def _copy(image, color: bool | None) -> np.ndarray:
+    """The pixels, upright unless as stored, strip by strip: beside the image only the result has its size."""
+    image.load()
+    orientation = 1 if color is None else image.getexif().get(_ORIENTATION, 1)
+    sides = (image.width, image.height) if orientation in _ON_ITS_SIDE else (image.height, image.width)
+    pixels = np.empty((*sides, _channels(image, color)), np.uint8)
+    as_stored = _AS_STORED.get(orientation, np.asarray)(pixels)
+    grey = _PNG_GREY if image.format == "PNG" else _GREY
     rows = max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
-        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        as_stored[top : top + rows] = _pixels(strip, color, grey)
+    return pixels
+
+
+def _channels(image, color: bool | None) -> int:
+    if color is None and image.mode == "RGBA":
+        return 4
+    return 1 if color is False or (color is None and _is_grey(image)) else 3
+
+
+def _is_grey(image) -> bool:
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
 
 
 def _pixels(image, color: bool | None, grey: tuple[np.ndarray, int, int]) -> np.ndarray:
-    if image.mode in ("1", "L", "LA") or image.mode.startswith("I"):
-        plane = _grey_plane(image, color)
-        return np.repeat(plane, 3, axis=2) if color else plane
+    """Blue, green and red, alpha where that is asked for, or one channel of grey."""
+    if _is_grey(image):
+        return _grey_plane(image, color)
     bgr = _blue_first(image, alpha=color is None and image.mode == "RGBA")
     if color is False:
         weights, rounding, shift = grey

@@ -1,10 +1,12 @@
 """Decoding and resizing. That pixels are OpenCV's is held in tests/test_golden_files.py, against recorded ones."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from blobnet import BlobnetError
 from blobnet.io import images
@@ -63,13 +65,15 @@ def test_ink_is_multiplied_with_white():
     np.testing.assert_array_equal(found[1], np.full((2, 3), 255))
 
 
-def test_orientation_is_obeyed_unless_as_stored():
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_obeyed_unless_as_stored(monkeypatch, orientation):
+    monkeypatch.setattr(images, "STRIP", 14)
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn a quarter clockwise
-    data = encoded(PIXELS[:, :, :3], format="JPEG", exif=exif)
-    turned, stored = images.decode(data, True, "here"), images.decode(data, None, "here")
-    assert stored.shape == (9, 7, 3)
-    np.testing.assert_array_equal(turned, np.rot90(stored, -1))
+    exif[0x0112] = orientation
+    data = encoded(PIXELS[:, :, :3], exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(images.decode(data, True, "here"), upright[:, :, ::-1])
+    np.testing.assert_array_equal(images.decode(data, None, "here"), PIXELS[:, :, 2::-1])
 
 
 @pytest.mark.parametrize(
@@ -83,15 +87,71 @@ def test_a_damaged_image_is_an_error_that_names_the_record(data):
 
 
 def test_a_decompression_bomb_is_refused_before_decoding(monkeypatch):
-    monkeypatch.setattr(images, "PIXEL_LIMIT", 62)
-    with pytest.raises(BlobnetError, match="7 x 9 pixels are too many"):
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 63 * 7 - 1)
+    with pytest.raises(BlobnetError, match="7 x 9 pixels are too many for .* bytes; the limit is 62"):
         images.decode(encoded(PIXELS), True, "here")
 
 
-def test_an_image_may_be_as_large_as_its_file_makes_credible():
-    """White, 5000 x 5000: 71 MiB of pixels from 76 kB."""
-    with pytest.raises(BlobnetError, match="5000 x 5000 pixels are too many for .* bytes; the limit is 22"):
-        images.decode(encoded(np.full((5000, 5000), 255, np.uint8)), True, "here")
+@pytest.mark.parametrize(
+    ("shape", "options", "limit"),
+    [
+        ((4200, 4200), {}, 16),  # of grey
+        ((4000, 4000, 3), {}, 9),
+        ((4000, 4000, 3), {"format": "JPEG"}, 9),
+        ((2600, 2600, 3), {"format": "JPEG", "progressive": True}, 6),
+        ((2000, 2000, 3), {"format": "WEBP"}, 3),
+    ],
+)
+def test_an_image_may_be_as_large_as_its_file_makes_credible(shape, options, limit):
+    """White, of few bytes: 64 MiB by what each pixel takes in its format."""
+    with pytest.raises(BlobnetError, match=rf"pixels are too many for .* bytes; the limit is {limit}\d{{6}}$"):
+        images.decode(encoded(np.full(shape, 255, np.uint8), **options), True, "here")
+
+
+def test_a_photograph_may_be_as_large_as_those_of_telephones():
+    """Twelve megapixels in far fewer bytes than they have."""
+    noise = np.random.default_rng(0).integers(0, 60, (3024, 4032, 3), np.uint8)
+    data = encoded(noise, format="JPEG", quality=40)
+    assert len(data) < 2_900_000
+    assert images.decode(data, True, "here").shape == noise.shape
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from blobnet.io import images
+
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
+images.read_image(sys.argv[1])
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+images.read_image(sys.argv[2])
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("shape", "options", "cost"),
+    [
+        ((2000, 3000), {}, 4),
+        ((2000, 3000, 3), {}, 7),
+        ((2000, 3000, 3), {"format": "TIFF", "compression": "tiff_lzw"}, 7),
+        ((2000, 3000, 3), {"format": "JPEG"}, 7),
+        ((2000, 3000, 3), {"format": "JPEG", "progressive": True, "subsampling": 0}, 10),
+        ((1500, 2000, 3), {"format": "WEBP"}, 16),
+    ],
+)
+def test_decoding_takes_no_more_than_is_counted(tmp_path, shape, options, cost):
+    paths = [tmp_path / "small", tmp_path / "large"]
+    for path, extent in zip(paths, (8, None), strict=True):
+        path.write_bytes(encoded(np.full(shape, 255, np.uint8)[:extent], **options))
+    run = subprocess.run([sys.executable, "-c", PEAK, *paths], capture_output=True, check=True, text=True)
+    pixels = shape[0] * shape[1]
+    assert 0.9 * cost * pixels < int(run.stdout) < cost * pixels + images.STRIP_BYTES + (1 << 20)
 
 
 @pytest.mark.parametrize("color", [True, False, None])
