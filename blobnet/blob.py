@@ -109,8 +109,9 @@ class Blob:
     def _share(self, part: str, other: "Blob") -> None:
         if other.count != self.count or other.dtype != self.dtype:
             raise ValueError(f"{self!r} cannot share the {part} of {other!r}: the counts or types differ")
-        self._storage[part] = other._storage[part]
-        self._views.pop(part, None)
+        if self._storage[part] is not other._storage[part]:
+            self._storage[part] = other._storage[part]
+            self._views.pop(part, None)
 
     def swap_data(self, other: "Blob") -> None:
         """Exchange the memory of the data with a blob of the same count; views taken before stay with the memory."""

@@ -40,7 +40,9 @@ class Walk:
         # The net owns its walk: a cycle would keep both until garbage is collected.
         self._owner = weakref.ref(net)
         self._losses = losses
+        self._blobs = [[*bottom, *top] for bottom, top in zip(net.bottoms, net.tops, strict=True)]
         self._seen_shapes = [_shapes(bottom) for bottom in net.bottoms]
+        self._ready_shapes: list[list[tuple[int, ...]]] = [[] for _ in net.layers]
         self.fuse(lean=False)
 
     @property
@@ -88,13 +90,14 @@ class Walk:
 
     def _forward_group(self, group: Group) -> bool:
         """Run layers as one, unless a hook wants to see each; returns whether they ran."""
-        if self._net.before_forward or self._net.after_forward:
+        net = self._net
+        if net.before_forward or net.after_forward:
             return False
         for index in group.indices:
             self._make_ready(index)
         if not group.is_suited():
             return False
-        group.forward(self._net.layer_need_backward[group.indices[-1]])
+        group.forward(net.layer_need_backward[group.indices[-1]])
         return True
 
     def _forward_layer(self, index: int) -> float:
@@ -112,12 +115,15 @@ class Walk:
 
     def _make_ready(self, index: int) -> None:
         """Reshape a layer where its bottoms have changed; refuse empty blobs."""
-        layer, bottom, top = self._net.layers[index], self._net.bottoms[index], self._net.tops[index]
-        if _shapes(bottom) != self._seen_shapes[index]:
+        blobs = self._blobs[index]
+        if _shapes(blobs) == self._ready_shapes[index]:
+            return
+        if _shapes(self._net.bottoms[index]) != self._seen_shapes[index]:
             self.reshape(index)
-        for blob in (*bottom, *top):
+        for blob in blobs:
             if 0 in blob.shape:
-                layer.fail(f"{describe(blob)} is empty; every extent must be 1 or more")
+                self._net.layers[index].fail(f"{describe(blob)} is empty; every extent must be 1 or more")
+        self._ready_shapes[index] = _shapes(blobs)
 
     def _backward_group(self, group: Group) -> bool:
         """Run layers backward as one where every gradient is wanted, unless a hook wants to see each."""

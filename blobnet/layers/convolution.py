@@ -141,7 +141,7 @@ class Weighted(SlidingKernel):
 
     def planes(self, array: np.ndarray) -> np.ndarray:
         """A bottom's or top's array as [N, C, pixels]."""
-        batch = int(np.prod(array.shape[: self.channel_axis], dtype=int))
+        batch = math.prod(array.shape[: self.channel_axis])
         return array.reshape(batch, array.shape[self.channel_axis], -1)
 
     @property
@@ -285,7 +285,7 @@ class Im2col(SlidingKernel):
 
     def _views(self, image: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every channel of every image on one axis: [N x C, pixels] and [N x C, taps, output pixels]."""
-        planes = int(np.prod(image.shape[: self.channel_axis + 1], dtype=int))
+        planes = math.prod(image.shape[: self.channel_axis + 1])
         return image.reshape(planes, -1), columns.reshape(planes, *self.table.shape)
 
 

@@ -1,5 +1,6 @@
 """Scores to probabilities: Softmax."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,5 +44,5 @@ class Softmax(Layer):
 
 def around_axis(array: np.ndarray, axis: int) -> np.ndarray:
     """A view of three axes: those before ``axis``, it, those after it."""
-    outer = int(np.prod(array.shape[:axis]))
+    outer = math.prod(array.shape[:axis])
     return array.reshape(outer, array.shape[axis], -1)
