@@ -64,8 +64,8 @@ def forward(
     if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
         kept, "finite", all_finite, w
     ):
-        filters = _ordered(kept, "transformed", winograd.transformed, w, kept is not None)
-        if winograd.correlate(x, filters, y, geometry, bias, least, accumulate):
+        filters = None if kept is None else _ordered(kept, "transformed", winograd.transformed, w, True)
+        if winograd.correlate(x, w, y, geometry, bias, least, accumulate, filters=filters):
             return
     frame, _, _, _, step = patches.patches(geometry)
     in_place = step > 1 or _pays_in_place(w, len(w) // group, w[0].size)
@@ -115,10 +115,9 @@ def backward_data(
         others = np.zeros(dx.shape[1], dx.dtype) if bias is None else bias
         parallel_for(patches.spread_pixels, dx.shape[0] * dx.shape[1], taken, pixels, others, dx)
         return
-    if winograd.pays(geometry, len(dy), dx.shape[1], len(w), group, dy.dtype):
-        filters = winograd.transformed(w, turned=True)
-        if winograd.correlate(dy, filters, dx, _reversed(geometry), bias):
-            return
+    tiled = winograd.pays(geometry, len(dy), dx.shape[1], len(w), group, dy.dtype)
+    if tiled and winograd.correlate(dy, w, dx, _reversed(geometry), bias, turned=True):
+        return
     if spread.pays(dy, geometry, group):
         spread.backward_data(dy, w, dx, geometry, group, bias)
         return

@@ -12,7 +12,9 @@ polynomials; those here lose two to four times less precision than the usual 0, 
 
 Transforms work on vectors of channels. Tiles of all images form one long row, cut into blocks: each block is turned
 to channels last, a vector of channels of a row of tiles at a time, transformed, multiplied, transformed back and
-turned back while it is in the cache. What is not finite would spread over a tile, so it is left to other ways.
+turned back while it is in the cache. Where there are many channels and few tiles, filters outweigh them: then one
+panel of outputs after the other takes all tiles, and its filters, or their gradients, are transformed in the cache.
+What is not finite would spread over a tile, so it is left to other ways.
 """
 
 import math
@@ -39,12 +41,15 @@ BLOCK_TILES, MANY_CHANNELS, BLOCK_TILES_OF_MANY = 48, 256, 96
 
 # Where it pays: channels, and tiles for few channels and for many, of a convolution, of one whose filters are kept
 # transformed, and of a gradient of the weights. Measured on ResNet's and VGG's layers: 3 x 3 over 64 to 256 channels
-# runs 2 to 2.8 times as fast as the direct sum. Filters of many channels leave the cache as they are transformed.
+# runs 2 to 2.8 times as fast as the direct sum.
 LEAST_CHANNELS = 16
-LEAST_TILES, LEAST_TILES_KEPT, LEAST_TILES_OF_WEIGHTS = (32, 64), (12, 12), (48, 64)
+LEAST_TILES, LEAST_TILES_KEPT, LEAST_TILES_OF_WEIGHTS = (32, 16), (12, 12), (48, 16)
+
+# Most tiles for which filters of many channels are transformed a few channels at a time, as they are multiplied.
+FEW_TILES, CHANNELS_AT_ONCE = 160, 128
 
 # Tiles whose transforms are kept at once for the gradient of the weights.
-TILES_AT_ONCE = 256
+TILES_AT_ONCE = 128
 
 # Where the sums of a gradient of the weights stay in the second cache, tiles are taken in groups of their own sums, as
 # many at once as stay in the cache with them. The groups fix the order of sums.
@@ -124,58 +129,90 @@ def transformed(w: np.ndarray, keep: bool = False, turned: bool = False) -> np.n
     size = ELEMENTS * c * o
     filters = np.empty(size, w.dtype) if keep else work_array("filters", (size,), w.dtype)
     channels, outputs = (o, c) if turned else (c, o)
-    work = scratch(_padded(count) * outputs, w.dtype)
+    work = scratch(padded(count) * PANEL, w.dtype)
     parallel_for(transform_filters, channels, w, turned, outputs, filters, grain=8, scratch=work)
     return filters
 
 
-def _padded(count: int) -> int:
+@jit
+def padded(count):
     """Taps rounded up to whole vectors."""
     return -(-count // LANES) * LANES
 
 
 def correlate(
-    x, filters, y, geometry: Geometry, bias: np.ndarray | None, least: float = -math.inf, accumulate: bool = False
+    x: np.ndarray,
+    w: np.ndarray,
+    y: np.ndarray,
+    geometry: Geometry,
+    bias: np.ndarray | None,
+    least: float = -math.inf,
+    accumulate: bool = False,
+    turned: bool = False,
+    filters: np.ndarray | None = None,
 ) -> bool:
     """y = w * x + bias, + y where it accumulates, or ``least`` where that is less.
 
-    x [N, C, pixels], filters: w ``transformed``, y [N, O, pixels]
+    x [N, C, pixels], w [O, C, taps], or [C, O, taps] if ``turned``, y [N, O, pixels]
+    filters  w ``transformed``, where that is kept
     False if not all of x is finite; then y holds nothing of use, or what it held, if it accumulates.
     """
     if accumulate and not all_finite(x):
         return False
     inputs, outputs = _grids(geometry)
-    c, o, tiles = x.shape[1], y.shape[1], len(x) * inputs.rows * inputs.columns
+    tiles = len(x) * inputs.rows * inputs.columns
+    bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
+    results = y, outputs, bias, y.dtype.type(least), accumulate
+    if filters is None and tiles <= FEW_TILES and min(x.shape[1], y.shape[1]) >= MANY_CHANNELS:
+        return _correlate_by_panels(x, inputs, w, turned, results, tiles)
+    return _correlate_by_blocks(
+        x, inputs, transformed(w, turned=turned) if filters is None else filters, results, tiles
+    )
+
+
+def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
+    """A block of tiles at a time."""
+    c, o = x.shape[1], results[0].shape[1]
     blocks = -(-tiles // (BLOCK_TILES if c < MANY_CHANNELS else BLOCK_TILES_OF_MANY))
     blocks += -blocks % config.threads()
     block = -(-tiles // blocks // product.MR) * product.MR
     blocks = -(-tiles // block)
     v_size, m_size = _spread(block * (c + LANES)), _spread(block * (o + LANES))
-    work = scratch(ELEMENTS * (v_size + m_size) + _row_size(inputs), y.dtype)
+    work = scratch(ELEMENTS * (v_size + m_size) + _row_size(inputs), x.dtype)
     sizes = tiles, block, v_size, m_size
-    bias = np.zeros(o, y.dtype) if bias is None else bias
     nothing = np.empty(blocks, x.dtype)
-    results = y, outputs, bias, y.dtype.type(least), accumulate
     parallel_for(correlate_blocks, blocks, x, inputs, filters, *results, *sizes, nothing, scratch=work)
     return not nothing.any()
 
 
-def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> bool:
-    """dw += G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G; False, and no change, if not all is finite."""
-    c, taps = x.shape[1], geometry.kernel[0]
-    inputs, outputs = _grids(geometry)
-    sum_tiles = _sum_in_groups if c * dy.shape[1] <= MOST_SUMS else _sum_at_once
-    sums, nothing = sum_tiles(x, inputs, dy, outputs, len(x) * inputs.rows * inputs.columns)
+def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> bool:
+    """A panel of outputs at a time, whose filters are transformed in the cache, over the tiles of all images."""
+    c, o, count = x.shape[1], results[0].shape[1], w.shape[2]
+    v_row, whole_tiles = c + LANES, -(-tiles // product.MR) * product.MR
+    v = work_array("input tiles", (ELEMENTS, _spread(whole_tiles * v_row)), x.dtype)
+    nothing, row = np.zeros(tiles, x.dtype), scratch(_row_size(inputs), x.dtype)
+    parallel_for(transform_some, tiles, x, inputs, v, v_row, nothing, grain=product.MR, scratch=row)
     if nothing.any():
         return False
-    work = scratch(_padded(taps * taps) * LANES, dw.dtype)
-    parallel_for(transform_filters_back, c, sums, dw, grain=8, scratch=work)
+    u_size, m_size = _spread(CHANNELS_AT_ONCE * PANEL), _spread(whole_tiles * (PANEL + LANES))
+    work = scratch(ELEMENTS * (u_size + m_size) + padded(count) * PANEL + _row_size(inputs), x.dtype)
+    sizes = tiles, v_row, u_size, m_size
+    parallel_for(correlate_panels, -(-o // PANEL), v, w, turned, *results, *sizes, scratch=work)
     return True
 
 
-def _sum_in_groups(x, inputs, dy, outputs, tiles: int) -> tuple[np.ndarray, np.ndarray]:
-    """The products of a gradient's tiles, summed [group, ELEMENTS, C, O], and the sums of 0 times each value."""
-    c, o = x.shape[1], dy.shape[1]
+def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> bool:
+    """dw += G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G; False, and no change, if not all is finite."""
+    inputs, outputs = _grids(geometry)
+    tiles = len(x) * inputs.rows * inputs.columns
+    if x.shape[1] * dy.shape[1] <= MOST_SUMS:
+        return _add_by_groups(x, inputs, dy, outputs, tiles, dw)
+    return _add_by_panels(x, inputs, dy, outputs, tiles, dw)
+
+
+def _add_by_groups(x, inputs, dy, outputs, tiles: int, dw) -> bool:
+    """Groups of tiles with sums of their own."""
+    o, c, count = dw.shape
     at_once = TRANSFORMS_AT_ONCE // (c + o) // product.MR * product.MR
     groups = min(MOST_GROUPS, -(-tiles // at_once))
     sums, nothing = work_array("filters", (groups, ELEMENTS, c, o), x.dtype), np.zeros(groups, x.dtype)
@@ -183,24 +220,31 @@ def _sum_in_groups(x, inputs, dy, outputs, tiles: int) -> tuple[np.ndarray, np.n
     work = scratch(ELEMENTS * (v_size + z_size) + _row_size(inputs), x.dtype)
     what = x, inputs, dy, outputs, tiles, at_once, v_size, z_size
     parallel_for(sum_groups, groups, *what, sums, nothing, scratch=work)
-    return sums, nothing
+    if nothing.any():
+        return False
+    parallel_for(transform_groups_back, c, sums, dw, grain=8, scratch=scratch(padded(count) * LANES, dw.dtype))
+    return True
 
 
-def _sum_at_once(x, inputs, dy, outputs, tiles: int) -> tuple[np.ndarray, np.ndarray]:
-    """Likewise in one group, with the elements on all threads."""
-    c, o = x.shape[1], dy.shape[1]
-    sums, nothing = work_array("filters", (1, ELEMENTS, c, o), x.dtype), np.zeros(tiles, x.dtype)
-    row = scratch(_row_size(inputs), x.dtype)
+def _add_by_panels(x, inputs, dy, outputs, tiles: int, dw) -> bool:
+    """Sums of a panel of outputs at a time, transformed back in the cache, over as many tiles as are kept at once."""
+    o, c, count = dw.shape
+    if tiles > TILES_AT_ONCE and not (all_finite(x) and all_finite(dy)):
+        return False
     for first in range(0, tiles, TILES_AT_ONCE):
-        count = min(TILES_AT_ONCE, tiles - first)
+        number = min(TILES_AT_ONCE, tiles - first)
         v, z = (
-            work_array(use, (ELEMENTS, _spread(count * channels)), x.dtype)
+            work_array(use, (ELEMENTS, _spread(number * channels)), x.dtype)
             for use, channels in (("input tiles", c), ("gradient tiles", o))
         )
-        what = first, x, inputs, v, dy, outputs, z, count, nothing[first:]
-        parallel_for(transform_both, count, *what, grain=product.MR, scratch=row)
-        parallel_for(add_products, ELEMENTS * -(-o // PANEL), v, z, count, sums[0], first > 0)
-    return sums, nothing
+        nothing = np.zeros(number, x.dtype)
+        what = first, x, inputs, v, dy, outputs, z, number, nothing
+        parallel_for(transform_both, number, *what, grain=product.MR, scratch=scratch(_row_size(inputs), x.dtype))
+        if nothing.any():
+            return False
+        work = scratch((ELEMENTS * PANEL + padded(count)) * UNIT, dw.dtype)
+        parallel_for(add_panels, -(-o // PANEL) * (c // UNIT), v, z, number, dw, scratch=work)
+    return True
 
 
 def _row_size(inputs: Grid) -> int:
@@ -236,7 +280,42 @@ def correlate_blocks(start, stop, x, inputs, filters, y, outputs, bias, least, a
                         work, element * v_size + tile * v_row, v_row, 1, filters, b, width, c,
                         work, m + element * m_size + tile * m_row + panel, m_row, False, width // LANES,
                     )  # fmt: skip
-        write_tiles(first, last, work, m, m_row, m_size, row, y, outputs, bias, least, accumulate)
+        write_tiles(first, last, 0, o, work, m, m_row, m_size, row, y, outputs, bias, least, accumulate)
+
+
+@jit
+def transform_some(start, stop, x, inputs, v, v_row, nothing, row):
+    """``transform_tiles`` for the tiles start to stop; ``nothing`` takes what it returns."""
+    nothing[start] = transform_tiles(
+        start, stop, x, inputs, row, v.reshape(-1)[start * v_row :], v_row, UNIT, v.shape[1]
+    )
+
+
+@jit
+def correlate_panels(
+    start, stop, v, w, turned, y, outputs, bias, least, accumulate, tiles, v_row, u_size, m_size, work
+):
+    """Panels start to stop of the outputs: transform the filters of some channels, multiply, and so on; transform back.
+
+    v  the transformed tiles, as ``transform_some`` makes them
+    """
+    o, c, v_flat = y.shape[1], v_row - LANES, v.reshape(-1)
+    m_row, m, rest = PANEL + LANES, ELEMENTS * u_size, ELEMENTS * (u_size + m_size)
+    taps, row = work[rest:], work[rest + padded(w.shape[2]) * PANEL :]
+    for number in range(start, stop):
+        panel = number * PANEL
+        width = min(PANEL, o - panel)
+        for first in range(0, c, CHANNELS_AT_ONCE):
+            depth = min(CHANNELS_AT_ONCE, c - first)
+            for channel in range(depth):
+                transform_filter(w, turned, first + channel, panel, width, work, channel * width, u_size, taps)
+            for element in range(ELEMENTS):
+                for tile in range(0, tiles, product.MR):
+                    product.multiply_tile(
+                        v_flat, element * v.shape[1] + tile * v_row + first, v_row, 1, work, element * u_size, width,
+                        depth, work, m + element * m_size + tile * m_row, m_row, first > 0, width // LANES,
+                    )  # fmt: skip
+        write_tiles(0, tiles, panel, panel + width, work, m, m_row, m_size, row, y, outputs, bias, least, accumulate)
 
 
 @jit
@@ -296,19 +375,19 @@ def turn_rows(x, plane, grid, above, left, first, last, width, row):
 
 
 @jit
-def write_tiles(first, last, m, start, tile_step, element_step, row, y, grid, bias, least, accumulate):
+def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step, row, y, grid, bias, least, accumulate):
     """y [N, O, pixels] = A^T m A of the tiles first to last, + bias, + y where it accumulates, not below ``least``.
 
-    Element e of tile first + t begins at m[start + e element_step + t tile_step].
+    Of the outputs k_start to k_stop; element e of tile first + t begins at m[start + e element_step + t tile_step].
     """
     o, flat, size = y.shape[1], y.reshape(-1), grid.height * grid.width
-    for k in range(0, o, LANES):
+    for k in range(k_start, k_stop, LANES):
         tile = first
         while tile < last:
             image, above, left, count = find_piece(grid, tile, last)
             width = count * grid.step * LANES
             for t in range(tile - first, tile - first + count):
-                source, place = start + t * tile_step + k, (t + first - tile) * grid.step * LANES
+                source, place = start + t * tile_step + k - k_start, (t + first - tile) * grid.step * LANES
                 if grid.step == 4:
                     _transform_output_3(m, source, IN * element_step, element_step, row, place, width, LANES)
                 else:
@@ -393,55 +472,92 @@ def add_products(start, stop, v, z, count, sums, accumulate):
 def transform_filters(start, stop, w, turned, outputs, filters, taps):
     """G g G^T of w [O, C, count] in panels [element, outputs / PANEL, channels, PANEL], for the channels start to stop.
 
-    Channels and outputs are C and O, or O and C of filters that are turned. ``taps`` takes those of a channel, with
-    vectors of outputs.
+    Channels and outputs are C and O, or O and C of filters that are turned.
     """
-    o, c, count = w.shape
-    channels, element = w.size // (outputs * count), w.size // count
-    channel_step, output_step = (c * count, count) if turned else (count, c * count)
-    flat, starts = w.reshape(-1), np.arange(LANES) * output_step
+    element = w.size // w.shape[2]
+    channels = element // outputs
     for channel in range(start, stop):
-        for k in range(0, outputs, LANES):
-            source = channel * channel_step + k * output_step
-            for tap in range(0, count, LANES):
-                place = tap * outputs + k
-                _transpose(taps, place, outputs, flat, source + tap, starts, min(LANES, count - tap))
-        first, step = ((count - 1) * outputs, -outputs) if turned else (0, outputs)
-        for k in range(0, outputs, LANES):
-            panel = k // PANEL * PANEL
-            target = panel * channels + channel * min(PANEL, outputs - panel) + k - panel
-            if count == 9:
-                _transform_filter_3(taps, first + k, 3 * step, step, filters, target, IN * element, element)
-            else:
-                _transform_filter_5(taps, first + k, 5 * step, step, filters, target, IN * element, element)
+        for panel in range(0, outputs, PANEL):
+            width = min(PANEL, outputs - panel)
+            transform_filter(
+                w, turned, channel, panel, width, filters, panel * channels + channel * width, element, taps
+            )
 
 
 @jit
-def transform_filters_back(start, stop, groups, dw, taps):
+def transform_filter(w, turned, channel, output, width, filters, target, element, taps):
+    """G g G^T of the filters of one channel and of ``width`` outputs; element e begins at filters[target + e element].
+
+    ``taps`` takes the filters with vectors of outputs.
+    """
+    _, c, count = w.shape
+    channel_step, output_step = (c * count, count) if turned else (count, c * count)
+    flat, starts = w.reshape(-1), np.arange(LANES) * output_step
+    first, step = ((count - 1) * width, -width) if turned else (0, width)
+    for k in range(0, width, LANES):
+        source = channel * channel_step + (output + k) * output_step
+        for tap in range(0, count, LANES):
+            _transpose(taps, tap * width + k, width, flat, source + tap, starts, min(LANES, count - tap))
+        if count == 9:
+            _transform_filter_3(taps, first + k, 3 * step, step, filters, target + k, IN * element, element)
+        else:
+            _transform_filter_5(taps, first + k, 5 * step, step, filters, target + k, IN * element, element)
+
+
+@jit
+def transform_groups_back(start, stop, groups, dw, taps):
     """dw [O, C, count] += G^T s G of sums [group, element, C, O], for the channels start to stop.
 
-    The first group becomes the sum of all. ``taps`` takes those of a vector of outputs.
+    The first group becomes the sum of all.
     """
-    o, c, count = dw.shape
-    element, flat, nothing = c * o, dw.reshape(-1), np.zeros(LANES, dw.dtype)
-    sums = groups.reshape(-1)
+    _, elements, c, o = groups.shape
     for channel in range(start, stop):
         for group in range(1, len(groups)):
-            for e in range(ELEMENTS):
-                total, others = groups[0, e, channel], groups[group, e, channel]
+            for element in range(elements):
+                total, others = groups[0, element, channel], groups[group, element, channel]
                 for k in range(o):
                     total[k] += others[k]
-        for k in range(0, o, LANES):
-            source = channel * o + k
-            if count == 9:
-                _transform_filter_back_3(sums, source, IN * element, element, taps, 0, 3 * LANES, LANES)
-            else:
-                _transform_filter_back_5(sums, source, IN * element, element, taps, 0, 5 * LANES, LANES)
-            for tap in range(0, count, LANES):
-                simd.write_transposed(
-                    flat, (k * c + channel) * count + tap, c * count, taps, tap * LANES,
-                    nothing, 0, dw.dtype.type(-np.inf), True, min(LANES, count - tap),
+        transform_back(groups.reshape(-1), channel * o, c * o, dw, channel, 0, o, taps)
+
+
+@jit
+def add_panels(start, stop, v, z, count, dw, work):
+    """dw [O, C, taps] += G^T s G of the sums s over the tiles of v z, by panels of outputs and units of channels."""
+    o, c, _ = dw.shape
+    v_flat, z_flat, units = v.reshape(-1), z.reshape(-1), c // UNIT
+    for item in range(start, stop):
+        panel, row = item // units * PANEL, item % units * UNIT
+        width = min(PANEL, o - panel)
+        for element in range(ELEMENTS):
+            for r in range(0, UNIT, product.MR):
+                product.multiply_tile(
+                    v_flat, element * v.shape[1] + row * count + r, 1, UNIT,
+                    z_flat, element * z.shape[1] + panel * count, width, count,
+                    work, (element * UNIT + r) * width, width, False, width // LANES,
                 )  # fmt: skip
+        taps = work[ELEMENTS * UNIT * PANEL :]
+        for r in range(UNIT):
+            transform_back(work, r * width, UNIT * width, dw, row + r, panel, width, taps)
+
+
+@jit
+def transform_back(sums, first, element, dw, channel, output, width, taps):
+    """dw += G^T s G for one channel and ``width`` outputs; element e of s begins at sums[first + e element].
+
+    ``taps`` takes those of a vector of outputs.
+    """
+    _, c, count = dw.shape
+    flat, nothing = dw.reshape(-1), np.zeros(LANES, dw.dtype)
+    for k in range(0, width, LANES):
+        if count == 9:
+            _transform_filter_back_3(sums, first + k, IN * element, element, taps, 0, 3 * LANES, LANES)
+        else:
+            _transform_filter_back_5(sums, first + k, IN * element, element, taps, 0, 5 * LANES, LANES)
+        for tap in range(0, count, LANES):
+            simd.write_transposed(
+                flat, ((output + k) * c + channel) * count + tap, c * count, taps, tap * LANES,
+                nothing, 0, dw.dtype.type(-np.inf), True, min(LANES, count - tap),
+            )  # fmt: skip
 
 
 _transpose = simd.transposing_copy(LANES)

@@ -53,6 +53,14 @@ EDGES = {
         "kernel": (3, 3),
         "pad": (1, 1),
     },
+    "winograd, many channels": {"channels": 256, "filters": 272, "size": (11, 10), "kernel": (3, 3), "pad": (1, 1)},
+    "winograd, many channels, 5 x 5": {
+        "channels": 272,
+        "filters": 256,
+        "size": (6, 5),
+        "kernel": (5, 5),
+        "pad": (2, 2),
+    },
     "winograd, uneven padding": {"channels": 48, "filters": 32, "size": (41, 30), "kernel": (3, 3), "pad": (2, 0)},
     "winograd, 5 x 5": {"images": 3, "channels": 32, "filters": 80, "size": (17, 10), "kernel": (5, 5), "pad": (2, 2)},
     "winograd, 5 x 5, uneven padding": {
@@ -152,7 +160,18 @@ def test_the_reference_path(monkeypatch):
         _check(_random_case(generator))
 
 
-@pytest.mark.parametrize("name", ["full blocks", "dilation meets a stride", "depthwise", "winograd", "winograd, 5 x 5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "full blocks",
+        "dilation meets a stride",
+        "depthwise",
+        "winograd",
+        "winograd, 5 x 5",
+        "winograd, more sums than the cache holds",
+        "winograd, many channels",
+    ],
+)
 def test_the_same_bits_on_any_number_of_threads(name):
     case = Case(np.random.default_rng(3), **EDGES[name])
     before = config.threads()
