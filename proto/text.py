@@ -31,13 +31,15 @@ _ROOM = 58 << 20  # bytes that a text and its messages may take, besides four ti
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
-def read(path: str | Path, message: AnyMessage, faults: list[BlobnetError] | None = None) -> AnyMessage:
+def read(
+    path: str | Path, message: AnyMessage, faults: list[BlobnetError] | None = None, most: int = MAX_FAULTS
+) -> AnyMessage:
     """Fill ``message`` from a text file. Raises BlobnetError where it cannot be read or parsed.
 
-    faults  gets the faults that a field can be left out for, instead of the first being raised
+    faults, most  as for ``parse``
     """
     file = _printable(str(path))
-    return parse(_content(path, file), message, file, faults)
+    return parse(_content(path, file), message, file, faults, most)
 
 
 def _content(path: str | Path, file: str) -> str:
@@ -56,9 +58,16 @@ def _content(path: str | Path, file: str) -> str:
 
 
 def parse(
-    text: str, message: AnyMessage, file: str | None = None, faults: list[BlobnetError] | None = None
+    text: str,
+    message: AnyMessage,
+    file: str | None = None,
+    faults: list[BlobnetError] | None = None,
+    most: int = MAX_FAULTS,
 ) -> AnyMessage:
     """Fill ``message``, which must be empty, from text and return it.
+
+    faults  gets the faults that a field can be left out for, instead of the first being raised
+    most    of these, with which reading ends
 
     Raises BlobnetError at file and line for what protobuf's parser would refuse: unknown fields and enum
     values, values of the wrong kind or out of range, a field given twice that is not repeated, missing
@@ -69,7 +78,7 @@ def parse(
     if len(text) > MAX_BYTES:
         raise BlobnetError(f"the text is longer than {MAX_BYTES >> 20} MiB: no prototxt is", file=file)
     with collector.paused():
-        _Parser(text, file, faults).fill(message)
+        _Parser(text, file, faults, most).fill(message)
     return message
 
 
@@ -100,7 +109,7 @@ _INTEGER_RANGES: dict[int, tuple[int, int]] = {
     _Proto.TYPE_UINT32: (0, (1 << 32) - 1),
     _Proto.TYPE_INT64: (-(1 << 63), (1 << 63) - 1),
 }
-_VALUE_BYTES = 40  # that a repeated value takes
+_VALUE_BYTES = 64  # that a repeated value is counted as: with what it takes to read it
 _MOST_LINES = 1000  # of repeated values that are kept; what comes later counts as standing where the first one does
 _BOOLEANS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 _CLOSING = {"{": "}", "<": ">"}
@@ -163,9 +172,10 @@ class _Holder:
 class _Parser:
     """Recursive descent with one token of look-ahead, ``next``."""
 
-    def __init__(self, text: str, file: str, faults: list[BlobnetError] | None):
+    def __init__(self, text: str, file: str, faults: list[BlobnetError] | None, most_faults: int):
         self.file = file
         self.faults = faults
+        self.most_faults = most_faults
         self.depth = 0
         self.holders: list[_Holder] = []  # around this place
         self.room = _ROOM + 4 * len(text) - sys.getsizeof(text)
@@ -190,8 +200,8 @@ class _Parser:
         if self.faults is None:
             raise fault
         self.faults.append(fault)
-        if len(self.faults) == MAX_FAULTS:
-            raise self.error(f"more than {MAX_FAULTS} faults; what follows was not read")
+        if len(self.faults) == self.most_faults:
+            raise self.error(f"more than {self.most_faults} faults; what follows was not read")
 
     def take_room(self, size: int) -> None:
         self.room -= size
@@ -262,6 +272,7 @@ class _Parser:
             mark = self.next.text if self.next.kind == "mark" else ""
             if depth == 0 and mark and mark not in "{<[-":
                 return
+            self.take_room(_VALUE_BYTES)
             depth += (mark in ("{", "<", "[")) - (mark in ("}", ">", "]"))
             is_string = self.next.kind == "string"
             self.advance()
@@ -379,7 +390,7 @@ class _Parser:
     def read_integer(self, field: _Field) -> int:
         sign = "-" if self.take("-") else ""
         try:
-            value = to_integer(self.next.text)
+            value = to_integer(self.next)
         except ValueError as error:
             raise self.error(f"{field.name} is a whole number; got {sign}{self.next}") from error
         value = -value if sign else value
@@ -392,7 +403,7 @@ class _Parser:
     def read_float(self, field: _Field) -> float:
         sign = "-" if self.take("-") else ""
         try:
-            value = to_float(self.next.text)
+            value = to_float(self.next)
         except ValueError as error:
             raise self.error(f"{field.name} is a number; got {sign}{self.next}") from error
         self.advance()

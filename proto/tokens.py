@@ -77,18 +77,21 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     return bytes([int(hexadecimal, 16) if hexadecimal else int(octal, 8) & 0xFF])
 
 
-def to_integer(number: str) -> int:
+def to_integer(token: Token) -> int:
     """Decimal, 0x hexadecimal or 0 octal. Raises ValueError for anything else."""
-    if number[:2] in ("0x", "0X"):
-        return int(number, 16)
-    return int(number, 8 if number.startswith("0") else 10)
+    if token.kind != "number":
+        raise ValueError(f"{token} is no number")
+    number = token.text
+    if number[0] != "0":
+        return int(number)
+    return int(number, 16 if number[:2] in ("0x", "0X") else 8)
 
 
-def to_float(number: str) -> float:
+def to_float(token: Token) -> float:
     """Decimal, with an exponent or a trailing f; inf, infinity, nan. Raises ValueError for anything else."""
-    word = number.lower()
+    word = token.text.lower()
     if word in ("inf", "infinity", "nan"):
         return float(word)
-    if re.match(r"0[x\d]", word):
-        raise ValueError("hexadecimal and octal numbers are whole numbers")
+    if token.kind != "number" or re.match(r"0[x\d]", word):
+        raise ValueError(f"{token} is no decimal number")
     return float(word.rstrip("f"))

@@ -45,7 +45,8 @@ def check(
 def _findings(path: str | Path, data: bool, context: Context) -> Iterator[Finding]:
     reading = _read(path, pb.NetParameter())
     if reading.faults:
-        reading = min(reading, _read(path, pb.SolverParameter()), key=lambda reading: len(reading.faults))
+        as_solver = _read(path, pb.SolverParameter(), len(reading.faults))
+        reading = min(reading, as_solver, key=lambda reading: len(reading.faults))
     yield from (Finding(ERROR, "syntax", fault) for fault in reading.faults)
     if not reading.whole:
         return
@@ -86,10 +87,10 @@ class _Reading(NamedTuple):
     whole: bool
 
 
-def _read(path: str | Path, message: Any) -> _Reading:
+def _read(path: str | Path, message: Any, most_faults: int = text.MAX_FAULTS) -> _Reading:
     faults: list[BlobnetError] = []
     try:
-        return _Reading(text.read(path, message, faults), faults, True)
+        return _Reading(text.read(path, message, faults, most_faults), faults, True)
     except BlobnetError as fault:
         return _Reading(message, [*faults, fault], False)
 

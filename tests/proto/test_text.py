@@ -201,6 +201,10 @@ def test_lines_of_nets_within_solvers_and_of_old_layers():
         ),
         ("name: '\udce9'", "net.prototxt:1: name holds bytes that are not UTF-8; save the file as UTF-8"),
         ("name: '\ud800'", "net.prototxt:1: name is '\\ud800', which is not UTF-8"),
+        ("input_dim: 1_0", 'net.prototxt:1: input_dim is a whole number; got "1_0"'),
+        ("input_dim: 0x_1", 'net.prototxt:1: input_dim is a whole number; got "0x_1"'),
+        ("state { level: \u0661 }", 'net.prototxt:1: level is a whole number; got "\u0661"'),
+        ("layer { loss_weight: 1_0 }", 'net.prototxt:1: loss_weight is a number; got "1_0"'),
         ("input_dim: " + "9" * 5000, f"net.prototxt:1: input_dim is a whole number; got {'9' * 40}..."),
     ],
 )
@@ -233,6 +237,18 @@ def test_no_more_faults_are_collected_than_anybody_reads():
     with pytest.raises(BlobnetError, match="line 500: more than 500 faults; what follows was not read"):
         text.parse("unknown: 1\n" * 10_000, pb.NetParameter(), faults=faults)
     assert len(faults) == 500
+
+
+def test_reading_ends_with_as_many_faults_as_are_asked_for():
+    faults = []
+    with pytest.raises(BlobnetError, match="line 2: more than 2 faults"):
+        text.parse("unknown: 1\n" * 3, pb.NetParameter(), faults=faults, most=2)
+    assert len(faults) == 2
+
+
+def test_lines_are_counted_over_blank_lines_and_comments():
+    net = text.parse("\n" * 70 + "# one\n\r\n  # two\n\n layer {\n\n}\n layer {}", pb.NetParameter())
+    assert [locate(layer)[1] for layer in net.layer] == [75, 78]
 
 
 def test_values_beyond_the_thousandth_count_as_standing_where_the_first_does():
