@@ -100,7 +100,7 @@ def remember(mean, variance, unbiased, fraction, means, variances, weight):
 
 
 @exact
-def apply_line(start, stop, x, line, y):
+def apply_line(start, stop, x, line: Line, y):
     """y of the line; y None: in place."""
     N, C, P = x.shape
     source = x.reshape(-1)
@@ -143,14 +143,14 @@ _apply, _apply_clipped = rows.loop(_line), rows.loop(_clipped_line)
 
 
 @exact
-def sums_and_line_gradient(start, stop, x, dy, line, sum_g, sum_product, dx):
+def sums_and_line_gradient(start, stop, x, dy, line: Line, sum_g, sum_product, dx):
     """``gradient_sums``, then ``line_gradient``."""
     gradient_sums(start, stop, x, dy, line, sum_g, sum_product)
     line_gradient(start, stop, x, dy, line, sum_g, sum_product, dx)
 
 
 @exact
-def gradient_sums(start, stop, x, dy, line, sum_g, sum_product):
+def gradient_sums(start, stop, x, dy, line: Line, sum_g, sum_product):
     """The sums of g and of g times the normalised x, where g is dy, but 0 where y is clipped."""
     N, C, P = x.shape
     lanes = simd.VECTOR_BYTES // x.itemsize
@@ -185,7 +185,7 @@ _sum_gradients, _sum_clipped_gradients = rows.loop(_gradients, 2), rows.loop(_cl
 
 
 @exact
-def line_gradient(start, stop, x, dy, line, sum_g, sum_product, dx):
+def line_gradient(start, stop, x, dy, line: Line, sum_g, sum_product, dx):
     """dx = scale factor (g - mean of g - normalised x (mean of g times normalised x)); dx None: in place of dy."""
     N, C, P = x.shape
     flat, dy_flat = x.reshape(-1), dy.reshape(-1)
@@ -224,7 +224,7 @@ _follow, _follow_clipped = rows.loop(_gradient), rows.loop(_clipped_gradient)
 
 
 @exact
-def fixed_line_gradient(start, stop, x, dy, line, rate, dx):
+def fixed_line_gradient(start, stop, x, dy, line: Line, rate, dx):
     """dx = rate[c] g: the gradient where mean and factor are given; dx None: in place of dy."""
     N, C, P = x.shape
     flat, dy_flat = x.reshape(-1), dy.reshape(-1)
@@ -267,7 +267,7 @@ _COLUMNS = 256
 
 
 @exact
-def response_forward(start, stop, x, response, scale, y):
+def response_forward(start, stop, x, response: Response, scale, y):
     """s goes to ``scale``."""
     _, A, B = x.shape
     flat, scales, results = x.reshape(-1), scale.reshape(-1), y.reshape(-1)
@@ -292,7 +292,7 @@ def response_forward(start, stop, x, response, scale, y):
 
 
 @exact
-def response_backward(start, stop, x, scale, dy, response, dx):
+def response_backward(start, stop, x, scale, dy, response: Response, dx):
     """dx = dy s^-beta - 2 alpha beta x (sum over the window of dy x s^(-beta - 1))."""
     _, A, B = x.shape
     flat, scales, gradients, results = x.reshape(-1), scale.reshape(-1), dy.reshape(-1), dx.reshape(-1)

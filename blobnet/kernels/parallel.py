@@ -91,6 +91,9 @@ def _run(kernel: Dispatcher, count: int, args: tuple, grain: int, scratch: np.nd
     blocks = -(-count // grain)
     threads = min(config.threads(), blocks)
     start = region.starter(kernel)
+    plain = list(args)
+    for place in region.named_arguments(kernel):
+        plain[place] = tuple(plain[place])
     if threads > 1 and _busy.acquire(blocking=False):
         try:
             for number in range(len(_pool) + 1, threads):
@@ -98,13 +101,13 @@ def _run(kernel: Dispatcher, count: int, args: tuple, grain: int, scratch: np.nd
             for worker in _pool[: threads - 1]:
                 worker.wake()
             parts = min(blocks, PARTS_OF_A_THREAD * threads)
-            failed = start(_board(), count, blocks, grain, parts, threads, scratch, *args)
+            failed = start(_board(), count, blocks, grain, parts, threads, scratch, *plain)
         finally:
             _busy.release()
     else:
         if not hasattr(_own, "board"):
             _own.board = region.board()
-        failed = start(_own.board, count, blocks, grain, 1, 1, scratch, *args)
+        failed = start(_own.board, count, blocks, grain, 1, 1, scratch, *plain)
     if failed:
         raise MemoryError(kernel.__name__)
 

@@ -40,7 +40,7 @@ def _divisor(i, kernel, stride, pad, extent):
 
 
 @jit
-def max_forward(start, stop, x, window, y, mask):
+def max_forward(start, stop, x, window: Window, y, mask):
     """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie."""
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
@@ -145,7 +145,7 @@ _fill_plane = loop(lambda emitter, numbers: (numbers, []))
 
 
 @jit
-def average_forward(start, stop, x, window, y):
+def average_forward(start, stop, x, window: Window, y):
     """y: the sum over each window, divided by its cells in the image and the padding (not those beyond)."""
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
@@ -179,7 +179,7 @@ _mean = windows.mean()
 
 
 @jit
-def average_backward(start, stop, dy, window, dx):
+def average_backward(start, stop, dy, window: Window, dx):
     """dx: each dy, divided as in the forward pass, goes to every cell of its window."""
     H, W = dx.shape[1:]
     PH, PW = dy.shape[1:]
@@ -230,7 +230,7 @@ def _weigh(x, first, last, left, right):
 
 
 @jit
-def sample_forward(start, stop, x, window, key, y, mask):
+def sample_forward(start, stop, x, window: Window, key, y, mask):
     """y: one cell of each window, drawn in proportion to its weight. mask: its index in the plane."""
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
@@ -260,7 +260,7 @@ def _reach(x, first, last, left, right, threshold):
 
 
 @jit
-def weighted_forward(start, stop, x, window, y):
+def weighted_forward(start, stop, x, window: Window, y):
     """y: the mean of each window, every cell weighing itself; 0 where nothing is positive."""
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
@@ -274,7 +274,7 @@ def weighted_forward(start, stop, x, window, y):
 
 
 @jit
-def weighted_backward(start, stop, x, dy, window, dx):
+def weighted_backward(start, stop, x, dy, window: Window, dx):
     """dx of ``weighted_forward``: (2 x - y) / (sum of weights) times dy in each positive cell."""
     H, W = dx.shape[1:]
     PH, PW = dy.shape[1:]

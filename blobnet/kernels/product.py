@@ -92,20 +92,20 @@ def multiply(
     """
     batch, m, n = len(c_layout.starts), len(c_layout.outer), len(c_layout.inner)
     shape = shape_of(batch, m, n, len(a_layout.inner), c.dtype, in_place, kept, config.threads())
-    operands = a.reshape(-1), a_layout, b.reshape(-1), b_layout
-    one, alpha, beta, least = (c.dtype.type(number) for number in (1, alpha, beta, least))
+    number = c.dtype.type
     bias = np.empty(0, c.dtype) if bias is None else bias
-    work = parallel.scratch(shape.work, c.dtype)
+    factors = number(alpha), number(beta), bias, number(least)
+    operands = a.reshape(-1), a_layout, b.reshape(-1), b_layout
+    cut = {"grain": shape.grain, "scratch": parallel.scratch(shape.work, c.dtype)}
     if shape.parts == 1:
-        results = c.reshape(-1), c_layout, alpha, beta, bias, least
-        parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, grain=shape.grain, scratch=work)
+        results = c.reshape(-1), c_layout, *factors
+        parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, **cut)
     else:
         partial = work_array("parts", (shape.parts, batch * m, n), c.dtype)
         layout = matrix_layout(m, n, batch=shape.parts * batch)
-        results = partial.reshape(-1), layout, one, one * 0, bias[:0], -one * np.inf
-        parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, grain=shape.grain, scratch=work)
-        sums = partial, c.reshape(-1), c_layout, alpha, beta, bias, least
-        parallel.parallel_for(add_parts, batch * m, *sums, grain=64)
+        results = partial.reshape(-1), layout, number(1), number(0), bias[:0], number(-math.inf)
+        parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, **cut)
+        parallel.parallel_for(add_parts, batch * m, partial, c.reshape(-1), c_layout, *factors, grain=64)
 
 
 def panels(a: np.ndarray, layout: Layout, in_place: bool = False) -> np.ndarray:
@@ -185,7 +185,8 @@ def _even_part(extent: int, most: int, unit: int) -> int:
 
 
 @jit
-def multiply_blocks(start, stop, a, a_layout, b, b_layout, c, c_layout, alpha, beta, bias, least, shape, work):
+def multiply_blocks(start, stop, a, a_layout: Layout, b, b_layout: Layout, c, c_layout: Layout,
+                    alpha, beta, bias, least, shape: Shape, work):  # fmt: skip
     """Blocks start to stop of the product, in the order part of k, batch member, rows, columns."""
     blocks = shape.row_blocks * shape.column_blocks
     a_panels, rest = work[: shape.a_size], work[shape.a_size :]
@@ -405,7 +406,7 @@ def write_scattered(c, start, offsets, values, alpha, beta, shift, least):
 
 
 @jit
-def add_parts(start, stop, partial, c, layout, alpha, beta, bias, least):
+def add_parts(start, stop, partial, c, layout: Layout, alpha, beta, bias, least):
     """c = alpha (sum of the parts) + beta c + bias, or ``least``, for the rows start to stop of all members."""
     for i in range(start, stop):
         origin = layout.starts[i // len(layout.outer)] + layout.outer[i % len(layout.outer)]

@@ -63,7 +63,7 @@ def pack(w: np.ndarray, transposed: bool = False) -> Weights:
 
 
 @jit
-def pack_slices(start, stop, w, layout, weights):
+def pack_slices(start, stop, w, layout: product.Layout, weights: Weights):
     for part in range(start, stop):
         k = part * DEPTH
         panels = weights.packed[part * weights.slice : (part + 1) * weights.slice]
@@ -131,7 +131,7 @@ def add_row(x, i, y, j, count):
 
 
 @jit
-def multiply_rows(start, stop, x, weights, y):
+def multiply_rows(start, stop, x, weights: Weights, y):
     """y[n] = W x[n] for the rows start to stop."""
     for first in range(start, stop, ROWS):
         last = min(first + ROWS, stop)
@@ -140,7 +140,7 @@ def multiply_rows(start, stop, x, weights, y):
 
 
 @jit
-def add_outer_products(start, stop, x, weights, y):
+def add_outer_products(start, stop, x, weights: Weights, y):
     """y[m] += sum over k of x[k, m] w[:, k] for the rows m from start to stop: a gradient of weights.
 
     x [K, rows]; a block of it is transposed at a time.
@@ -187,7 +187,7 @@ def start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates)
 
 
 @jit
-def lstm_steps(start, stop, x, cont, offset, input_w, h_w, h, kept, gates, c):
+def lstm_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, h, kept, gates, c):
     """All steps of the streams start to stop: gates = offset + W_x x + W_h kept, then ``lstm_forward``.
 
     x (T, N, D), cont (T, N); offset (N, 4H); input_w: W_x [4H, D]; h_w: W_h [4H, H]
@@ -202,7 +202,7 @@ def lstm_steps(start, stop, x, cont, offset, input_w, h_w, h, kept, gates, c):
 
 
 @jit
-def rnn_steps(start, stop, x, cont, offset, input_w, h_w, h, kept, sums):
+def rnn_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, h, kept, sums):
     """Likewise for h = tanh(sums), sums (T, N, H)."""
     for step in range(len(sums)):
         start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, sums)
@@ -225,7 +225,7 @@ def end_step(start, stop, step, cont, weights, gates_diff, h_diff):
 
 
 @jit
-def lstm_steps_backward(start, stop, cont, weights, gates, c, from_output, gates_diff, h_diff, c_diff):
+def lstm_steps_backward(start, stop, cont, weights: Weights, gates, c, from_output, gates_diff, h_diff, c_diff):
     """Gradients of ``lstm_steps``, from the last step to the first.
 
     weights of W_h^T, [H, 4H]; gates as the forward pass left them; from_output (T, N, H) reaches h from outside
@@ -243,7 +243,7 @@ def lstm_steps_backward(start, stop, cont, weights, gates, c, from_output, gates
 
 
 @jit
-def rnn_steps_backward(start, stop, cont, weights, h, from_output, sums_diff, h_diff):
+def rnn_steps_backward(start, stop, cont, weights: Weights, h, from_output, sums_diff, h_diff):
     """Likewise for ``rnn_steps``: the gradient of a sum is that of h times 1 - h^2."""
     for step in range(len(from_output) - 1, -1, -1):
         for n in range(start, stop):

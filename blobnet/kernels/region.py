@@ -8,6 +8,7 @@ whoever is there does the work. Nothing here takes Python's lock, so that a regi
 """
 
 import functools
+import inspect
 import types as python_types
 from collections.abc import Callable
 
@@ -55,6 +56,17 @@ def starter(kernel: Dispatcher) -> Callable:
     start = python_types.FunctionType(_start.__code__, names, f"start_{kernel.__name__}")
     start.__qualname__, start.__module__ = start.__name__, kernel.__module__
     return jit(start, fastmath=kernel.targetoptions["fastmath"])  # what is compiled within inherits it
+
+
+@functools.cache
+def named_arguments(kernel: Dispatcher) -> dict[int, type]:
+    """The places among ``args`` that the kernel's annotations name a NamedTuple for, and which.
+
+    There ``start`` takes plain tuples, and the kernel gets them under their names: numba takes a microsecond or more
+    to see what a named tuple is, each time.
+    """
+    kinds = [parameter.annotation for parameter in inspect.signature(kernel.py_func).parameters.values()]
+    return {place: kind for place, kind in enumerate(kinds[2:]) if issubclass(kind, tuple)}
 
 
 def _post_kernel(board, scratch, args):
@@ -114,7 +126,12 @@ def _poster(kernel: Dispatcher) -> Callable:
     @intrinsic
     def post_kernel(typing, board, scratch, args):
         rows = [] if isinstance(scratch, types.NoneType) else [types.Array(scratch.dtype, 1, "C")]
-        signature = types.void(types.intp, types.intp, *args.types, *rows)
+        named = named_arguments(kernel)
+        kinds = [
+            types.BaseTuple.from_types(kind.types, named[place]) if place in named else kind
+            for place, kind in enumerate(args.types)
+        ]
+        signature = types.void(types.intp, types.intp, *kinds, *rows)
 
         def emit(context, builder, outer, values):
             _, rows_value, args_value = values

@@ -36,7 +36,7 @@ def regularized(gradient, weight, regularization):
 
 
 @jit
-def sgd(start, stop, data, diff, velocity, regularization, rate, momentum):
+def sgd(start, stop, data, diff, velocity, regularization: Regularization, rate, momentum):
     data, diff, velocity = data[start:stop], diff[start:stop], velocity[start:stop]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
@@ -46,7 +46,7 @@ def sgd(start, stop, data, diff, velocity, regularization, rate, momentum):
 
 
 @jit
-def nesterov(start, stop, data, diff, velocity, regularization, rate, momentum):
+def nesterov(start, stop, data, diff, velocity, regularization: Regularization, rate, momentum):
     data, diff, velocity = data[start:stop], diff[start:stop], velocity[start:stop]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
@@ -57,7 +57,7 @@ def nesterov(start, stop, data, diff, velocity, regularization, rate, momentum):
 
 
 @jit
-def adagrad(start, stop, data, diff, squares, regularization, rate, delta):
+def adagrad(start, stop, data, diff, squares, regularization: Regularization, rate, delta):
     data, diff, squares = data[start:stop], diff[start:stop], squares[start:stop]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
@@ -67,7 +67,7 @@ def adagrad(start, stop, data, diff, squares, regularization, rate, delta):
 
 
 @jit
-def rmsprop(start, stop, data, diff, squares, regularization, rate, decay, share, delta):
+def rmsprop(start, stop, data, diff, squares, regularization: Regularization, rate, decay, share, delta):
     data, diff, squares = data[start:stop], diff[start:stop], squares[start:stop]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
@@ -77,7 +77,7 @@ def rmsprop(start, stop, data, diff, squares, regularization, rate, decay, share
 
 
 @jit
-def adadelta(start, stop, data, diff, squares, steps, regularization, rate, decay, share, delta):
+def adadelta(start, stop, data, diff, squares, steps, regularization: Regularization, rate, decay, share, delta):
     data, diff, squares, steps = data[start:stop], diff[start:stop], squares[start:stop], steps[start:stop]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
@@ -89,7 +89,9 @@ def adadelta(start, stop, data, diff, squares, steps, regularization, rate, deca
 
 
 @jit
-def adam(start, stop, data, diff, mean, squares, regularization, rate, decay, share, decay2, share2, delta):
+def adam(
+    start, stop, data, diff, mean, squares, regularization: Regularization, rate, decay, share, decay2, share2, delta
+):
     data, diff, mean, squares = data[start:stop], diff[start:stop], mean[start:stop], squares[start:stop]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)

@@ -20,11 +20,12 @@ def work_array(use: str, shape: tuple[int, ...], dtype) -> np.ndarray:
     """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    memory = vars(_held).get(use)
+    held = vars(_held)
+    memory = held.get(use)
     if memory is None or len(memory) < size:
-        vars(_held)[use] = None  # the old one goes before the new one comes
-        memory = vars(_held)[use] = aligned(size, np.uint8)
-    return memory[:size].view(dtype).reshape(shape)
+        held[use] = None  # the old one goes before the new one comes
+        memory = held[use] = aligned(size, np.uint8)
+    return np.ndarray(shape, dtype, memory)
 
 
 def aligned(count: int, dtype) -> np.ndarray:

@@ -1,5 +1,6 @@
 import multiprocessing
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -35,6 +36,22 @@ def note_row(start, stop, rows, row):
     rows[start:stop] += 0 if row[0] == start else 1
 
 
+class Span(NamedTuple):
+    first: int
+    last: int
+
+
+class Line(NamedTuple):
+    slope: np.ndarray
+    shift: float
+
+
+@jit(cache=False)
+def draw_line(start, stop, y, span: Span, line: Line):
+    for i in range(max(start, span.first), min(stop, span.last)):
+        y[i] = i * line.slope[0] + line.shift
+
+
 @jit(cache=False)
 def take_memory(start, stop, size):
     np.empty(size)[0] = 1
@@ -45,6 +62,15 @@ def test_every_item_is_handled_once(count, grain):
     owner = np.zeros(count, int)
     parallel_for(mark, count, owner, grain=grain)
     assert (owner == 1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_kernel_reads_named_tuples_by_the_names_it_is_annotated_with(threads):
+    config.set_threads(threads)
+    y = np.zeros(100)
+    parallel_for(draw_line, 100, y, Span(3, 90), Line(np.array([2.0]), 0.5))
+    expected = [2 * i + 0.5 if 3 <= i < 90 else 0 for i in range(100)]
+    np.testing.assert_array_equal(y, expected)
 
 
 def test_parts_begin_at_whole_grains():
