@@ -109,8 +109,7 @@ def backward_data(
         depthwise.backward_data(dy, w, dx, geometry, bias)
         return
     if _skips(geometry):
-        pixels = patches.patches(geometry).pixels
-        taken = work_array("pixels", (*dx.shape[:2], len(pixels)), dx.dtype)
+        taken, pixels = _room_for_taken(dx, geometry)
         backward_data(dy, w, taken, _dense(geometry), group, bias)
         others = np.zeros(dx.shape[1], dx.dtype) if bias is None else bias
         parallel_for(patches.spread_pixels, dx.shape[0] * dx.shape[1], taken, pixels, others, dx)
@@ -123,23 +122,27 @@ def backward_data(
         return
     frame, phases = patches.phases(geometry)
     in_place = _pays_in_place(w, w.shape[1], len(w) // group * w.shape[2])
-    turned = [w if len(phase.taps) == w.shape[2] == 1 else _turned(w, group, phase.taps) for phase in phases]
+    turned = [w if _lie_turned(geometry) else _turned(w, group, phase.taps) for phase in phases]
     if not all(len(phase.taps) for phase in phases):
         dx[...] = 0 if bias is None else bias[:, None]
     for part in _portions(dy, frame):
         source = patches.frames(dy[part], frame)
         layouts = _phase_layouts(geometry, len(source), dx.shape[1], len(w), group)
-        for filters, (weights, columns, inputs) in zip(turned, layouts, strict=True):
-            if not filters.size:
-                continue
-            product.multiply(
-                filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias, in_place=in_place
-            )
+        for phase, filters, (weights, columns, inputs) in zip(phases, turned, layouts, strict=True):
+            if len(phase.taps):
+                product.multiply(
+                    filters, weights, source, columns.transposed(), dx[part], inputs, bias=bias, in_place=in_place
+                )
 
 
 def _pays_in_place(w: np.ndarray, rows: int, depth: int) -> bool:
     """Likewise of ``product``, but a pixel that meets one tap is packed at the cost of a copy."""
     return w.shape[2] > 1 and product.pays_in_place(rows, depth, w.dtype)
+
+
+def _lie_turned(geometry: Geometry) -> bool:
+    """Whether backward data reads the filters where they lie: those of one tap. Others are turned first."""
+    return math.prod(geometry.kernel) == 1
 
 
 def _skips(geometry: Geometry) -> bool:
@@ -155,10 +158,15 @@ def _dense(geometry: Geometry) -> Geometry:
 
 def _taken(x: np.ndarray, geometry: Geometry) -> np.ndarray:
     """The pixels of x [N, C, pixels] that meet a tap, closed up."""
-    pixels = patches.patches(geometry).pixels
-    taken = work_array("pixels", (*x.shape[:2], len(pixels)), x.dtype)
+    taken, pixels = _room_for_taken(x, geometry)
     parallel_for(patches.take_pixels, x.shape[0] * x.shape[1], x, pixels, taken)
     return taken
+
+
+def _room_for_taken(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """A work array for the pixels of x that meet a tap, and where in a plane these are."""
+    pixels = patches.patches(geometry).pixels
+    return work_array("pixels", (*x.shape[:2], len(pixels)), x.dtype), pixels
 
 
 def _ordered(kept: dict | None, key: object, make: Callable, *args):
@@ -205,15 +213,12 @@ def _layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> tup
 
 @functools.lru_cache(maxsize=64)
 def _phase_layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> list[tuple[Layout, Layout, Layout]]:
-    """For each phase of the input: w [C / G, O / G x taps], patches of dy, dx [C / G, N x pixels].
-
-    Filters of one tap are read where they lie, others are turned first.
-    """
+    """For each phase of the input: w [C / G, O / G x taps], patches of dy, dx [C / G, N x pixels]."""
     frame, phases = patches.phases(geometry)
     size = int(np.prod(geometry.input))
     layouts = []
     for phase in phases:
-        if len(phase.taps) == np.prod(geometry.kernel) == 1:
+        if _lie_turned(geometry):
             weights = product.matrix_layout(o // group, c // group, transposed=True, batch=group)
         else:
             weights = product.matrix_layout(c // group, o // group * len(phase.taps), batch=group)
