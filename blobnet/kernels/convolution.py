@@ -29,9 +29,9 @@ from blobnet.kernels.parallel import parallel_for
 from blobnet.kernels.product import Layout
 from blobnet.kernels.workspace import work_array
 
-# Output pixels that images are gathered for, where they are copied into frames first: enough for full
-# blocks on every thread, few enough for the frames to stay in the cache.
-PIXELS_AT_ONCE = 8192
+# Where images are copied into frames first: output pixels that they are gathered for, enough for full blocks on every
+# thread, or elements of frames, if that is more images: both stay in the cache.
+PIXELS_AT_ONCE, FRAMES_AT_ONCE = 8192, 1 << 18
 
 
 def forward(
@@ -69,7 +69,7 @@ def forward(
             return
     frame, _, _, _, step = patches.patches(geometry)
     in_place = step > 1 or _pays_in_place(w, len(w) // group, w[0].size)
-    for part in _portions(y, frame):
+    for part in _portions(x, frame, y.shape[2]):
         weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
         filters = w if kept is None else _ordered(kept, ("panels", in_place), product.panels, w, weights, in_place)
         source = patches.frames(x[part], frame)
@@ -92,7 +92,7 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
         return
     frame = patches.patches(geometry).frame
     in_place = product.pays_in_place(len(dw) // group, len(dy) * dy.shape[2], dw.dtype)
-    for part in _portions(dy, frame):
+    for part in _portions(x, frame, dy.shape[2]):
         weights, columns, outputs = _layouts(geometry, len(dy[part]), x.shape[1], len(dw), group)
         source = patches.frames(x[part], frame)
         product.multiply(dy[part], outputs, source, columns, dw, weights, beta=1, in_place=in_place)
@@ -125,7 +125,7 @@ def backward_data(
     turned = [w if _lie_turned(geometry) else _turned(w, group, phase.taps) for phase in phases]
     if not all(len(phase.taps) for phase in phases):
         dx[...] = 0 if bias is None else bias[:, None]
-    for part in _portions(dy, frame):
+    for part in _portions(dy, frame, dy.shape[2]):
         source = patches.frames(dy[part], frame)
         layouts = _phase_layouts(geometry, len(source), dx.shape[1], len(w), group)
         for phase, filters, (weights, columns, inputs) in zip(phases, turned, layouts, strict=True):
@@ -194,10 +194,12 @@ def clip_gradient(y: np.ndarray, dy: np.ndarray, g: np.ndarray | None, db: np.nd
     parallel_for(clip_and_sum_channels, len(db), y, dy, g, db)
 
 
-def _portions(y: np.ndarray, frame: patches.Frame) -> Iterator[slice]:
+def _portions(source: np.ndarray, frame: patches.Frame, pixels: int) -> Iterator[slice]:
     """The images in portions to be done at once: all of them, unless they must be copied into frames."""
-    images = len(y) if frame.identity else max(1, PIXELS_AT_ONCE // y.shape[2])
-    return (slice(first, first + images) for first in range(0, len(y), images))
+    images = len(source)
+    if not frame.identity:
+        images = max(1, PIXELS_AT_ONCE // pixels, FRAMES_AT_ONCE // (source.shape[1] * frame.size))
+    return (slice(first, first + images) for first in range(0, len(source), images))
 
 
 @functools.lru_cache(maxsize=64)

@@ -105,7 +105,7 @@ def _correlate(planes, frame: Frame, w, sums: Sums, results, bias) -> None:
 
 
 @jit
-def correlate(start, stop, planes, frame, w, sums, results, bias, each, share, lanes, work):
+def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, each, share, lanes, work):
     """Vectors of channels start to stop of the results, all images of one vector after the other."""
     images, channels, pixels = results.shape
     size = len(frame.rows) * frame.extent
@@ -160,7 +160,7 @@ _sum_one, _sum_strip = simd.weighted_sums(1), simd.weighted_sums(PIXELS)
 
 
 @jit
-def add_gradients(start, stop, x, frame, dy, sums, lanes, dw, work):
+def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work):
     """dw[o, t] += sum over n, p of dy[n, o, p] frame[pixel p, tap t], for the vectors of filters start to stop."""
     images, filters, pixels = dy.shape
     size, taps = len(frame.rows) * frame.extent, len(sums.taps)

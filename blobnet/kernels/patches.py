@@ -170,7 +170,7 @@ def frames(planes: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 @jit
-def fill_frames(start, stop, planes, frame, frames):
+def fill_frames(start, stop, planes, frame: Frame, frames):
     """Copy the planes start to stop of planes [count, pixels] into frames [count, frame.size]."""
     for plane in range(start, stop):
         for r in range(len(frame.rows)):

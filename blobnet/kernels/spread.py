@@ -132,7 +132,8 @@ def pieces(geometry: Geometry, pitch: int, lanes: int) -> Pieces:
 
 
 @jit
-def spread_blocks(start, stop, w, w_layout, dy, dy_layout, taps, p, pieces, dx, bias, shape, work):
+def spread_blocks(start, stop, w, w_layout: product.Layout, dy, dy_layout: product.Layout, taps, p, pieces: Pieces,
+                  dx, bias, shape: product.Shape, work):  # fmt: skip
     """dx of the items start to stop, in the order group, block of channels, block of images."""
     images, groups = dx.shape[0], len(w_layout.starts)
     channels, depth = dx.shape[1] // groups, len(w_layout.inner)

@@ -259,8 +259,8 @@ def _spread(size: int) -> int:
 
 
 @jit
-def correlate_blocks(start, stop, x, inputs, filters, y, outputs, bias, least, accumulate, tiles, block, v_size, m_size,
-                     nothing, work):  # fmt: skip
+def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bias, least, accumulate,
+                     tiles, block, v_size, m_size, nothing, work):  # fmt: skip
     """Blocks start to stop of the tiles: transform, multiply element by element, transform back.
 
     nothing [block]  becomes the sum of 0 times each value of x: NaN if one of them is not finite
@@ -284,7 +284,7 @@ def correlate_blocks(start, stop, x, inputs, filters, y, outputs, bias, least, a
 
 
 @jit
-def transform_some(start, stop, x, inputs, v, v_row, nothing, row):
+def transform_some(start, stop, x, inputs: Grid, v, v_row, nothing, row):
     """``transform_tiles`` for the tiles start to stop; ``nothing`` takes what it returns."""
     nothing[start] = transform_tiles(
         start, stop, x, inputs, row, v.reshape(-1)[start * v_row :], v_row, UNIT, v.shape[1]
@@ -292,9 +292,8 @@ def transform_some(start, stop, x, inputs, v, v_row, nothing, row):
 
 
 @jit
-def correlate_panels(
-    start, stop, v, w, turned, y, outputs, bias, least, accumulate, tiles, v_row, u_size, m_size, work
-):
+def correlate_panels(start, stop, v, w, turned, y, outputs: Grid, bias, least, accumulate,
+                     tiles, v_row, u_size, m_size, work):  # fmt: skip
     """Panels start to stop of the outputs: transform the filters of some channels, multiply, and so on; transform back.
 
     v  the transformed tiles, as ``transform_some`` makes them
@@ -407,7 +406,7 @@ def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step,
 
 
 @jit
-def transform_both(start, stop, first, x, inputs, v, dy, outputs, z, count, nothing, row):
+def transform_both(start, stop, first, x, inputs: Grid, v, dy, outputs: Grid, z, count, nothing, row):
     """B^T d B and A dy A^T of tile first + t, for t from start to stop, in panels for ``add_products``.
 
     v [element, C / UNIT, count, UNIT], z [element, O / PANEL, count, PANEL]
@@ -436,7 +435,7 @@ def transform_both(start, stop, first, x, inputs, v, dy, outputs, z, count, noth
 
 
 @jit
-def sum_groups(start, stop, x, inputs, dy, outputs, tiles, at_once, v_size, z_size, sums, nothing, work):
+def sum_groups(start, stop, x, inputs: Grid, dy, outputs: Grid, tiles, at_once, v_size, z_size, sums, nothing, work):
     """sums [group, element, C, O] = the sum over the tiles of a group of v z, for the groups start to stop."""
     groups, elements, _, o = sums.shape
     middle, end = elements * v_size, elements * (v_size + z_size)
