@@ -53,8 +53,8 @@ class Parser(argparse.ArgumentParser):
     def add_switch(self, name: str, **options: Any) -> None:
         """A flag that is on or off: ``--name``, ``--name=true``, ``--noname``, ``--name=false``."""
         self._switches.append(name)
-        self._names.append(f"no{name}")
-        self.add_flag(name, type=boolean, default=False, metavar="BOOL", **options)
+        self.add_flag(name, action="store_true", **options)
+        self.add_flag(f"no{name}", action="store_false", dest=name, default=False, help=argparse.SUPPRESS)
 
     def add_rest(self, name: str, help: str) -> None:
         """All arguments as they stand; only a lone --help is the parser's."""
@@ -78,15 +78,15 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def _plain(self, argument: str) -> str:
-        """The argument with two dashes where it is a flag, and a switch with its value."""
-        name = _name(argument)
+        """The argument with two dashes where it is a flag, and a switch without its value."""
+        name, value = _name(argument), argument.partition("=")[2].lower()
         if name not in self._names:
             return argument
-        if name in self._switches and "=" not in argument:
-            return f"--{name}=true"
-        if name.removeprefix("no") in self._switches and "=" not in argument:
-            return f"--{name.removeprefix('no')}=false"
-        return f"--{argument.lstrip('-')}"
+        if name not in self._switches or "=" not in argument:
+            return f"--{argument.lstrip('-')}"
+        if value not in _BOOLEANS:
+            self.error(f"argument --{name}: true or false is needed; got {value!r}")
+        return f"--{name}" if _BOOLEANS[value] else f"--no{name}"
 
     def error(self, message: str) -> NoReturn:
         raise BlobnetError(f"{message} ({self.prog} --help lists the flags)")
@@ -184,12 +184,6 @@ def whole_numbers(text: str) -> list[int]:
     if not all(item.isdecimal() for item in comma_list(text)):
         raise argparse.ArgumentTypeError(f"whole numbers with commas between are needed; got {text!r}")
     return [int(item) for item in comma_list(text)]
-
-
-def boolean(text: str) -> bool:
-    if text.lower() not in _BOOLEANS:
-        raise argparse.ArgumentTypeError(f"true or false is needed; got {text!r}")
-    return _BOOLEANS[text.lower()]
 
 
 # What those flags ask for

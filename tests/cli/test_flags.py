@@ -50,6 +50,9 @@ def test_switches(parser, argv, expected):
     parser.add_argument("file")
     args = parser.parse(["--solver=x", *argv, "name"])
     assert (args.gray, args.file) == (expected, "name")
+    assert "--gray\n" in parser.format_help() and "--nogray" not in parser.format_help()
+    with pytest.raises(BlobnetError, match="argument --gray: true or false is needed; got 'perhaps'"):
+        parser.parse(["--solver=x", "--gray=perhaps", "name"])
 
 
 @pytest.mark.parametrize(
