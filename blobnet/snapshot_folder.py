@@ -54,6 +54,9 @@ def prepared(prefix: Path, iteration: int) -> Iterator[None]:
 
     Snapshots of later iterations than that of the start are another training's: a warning.
     """
+    if prefix.parent.exists() and not prefix.parent.is_dir():
+        text = "a file, where snapshot_prefix asks for a folder; move it away, or give another prefix"
+        raise BlobnetError(f"cannot write snapshots here: this is {text}", file=str(prefix.parent))
     with contextlib.ExitStack() as stack:
         with files.os_errors(prefix.parent, "write snapshots here"):
             files.make_folder(prefix.parent)

@@ -172,7 +172,7 @@ class FolderSeen(Events):
 def test_a_prefix_in_a_place_that_is_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(BlobnetError, match="cannot write snapshots here"):
+    with pytest.raises(BlobnetError, match="^file: cannot write snapshots here: this is a file, .*; move it away"):
         create(tmp_path, 'snapshot_prefix: "file/net"').solve()
 
 
