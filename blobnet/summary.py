@@ -97,15 +97,21 @@ def build(
         untrusted=options.get("untrusted", False),
     )
     _check_names(inputs or {}, param)
+    depths = {layer.name: layer.data_param.prefetch for layer in param.layer if layer.type in _IMAGE_SOURCES}
     for layer in param.layer:
         _give_shape(layer, inputs or {}, context, notes)
         _strip_fillers(layer)
+    net = None
     if batch is None and not any(layer.type in _TIME_FIRST for layer in param.layer):
         try:
-            return Net(_with_batch(param, 1), phase, **options), notes
+            net = Net(_with_batch(param, 1), phase, **options)
         except BlobnetError:
             notes.append("the batch is the one written: the net cannot be built for one image")
-    return Net(_with_batch(param, batch), phase, **options), notes
+    net = net or Net(_with_batch(param, batch), phase, **options)
+    for layer, top in zip(net.layers, net.tops, strict=True):
+        if layer.type == "Input":
+            layer.read_ahead = depths.get(layer.name, 0) * sum(blob.count for blob in top)
+    return net, notes
 
 
 def rows(net: Net) -> list[Row]:

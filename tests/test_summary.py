@@ -191,6 +191,15 @@ def test_missing_sources():
     assert summarize(data, inputs={"x": (7, 3, 8, 8)}, batch=2).rows[0].outputs == [(2, 3, 8, 8), (2,)]
 
 
+def test_batches_read_ahead_count_in_the_memory_of_a_training_though_none_is_read():
+    data = """layer { name: "d" type: "Data" top: "x" top: "l"
+      transform_param { crop_size: 6 } data_param { source: "none_lmdb" batch_size: 5 prefetch: 2 } }
+    layer { name: "s" type: "Silence" bottom: "x" bottom: "l" }"""
+    told = summary.summarize(text.parse(data, pb.NetParameter()), TRAIN, batch=5).training
+    assert told.data == 4 * (5 * 3 * 6 * 6 + 5)
+    assert told.kept == 2 * told.data
+
+
 def test_shapes_are_given_for_blobs_from_outside_only():
     net = image(1, 4, 4) + 'layer { name: "t" type: "TanH" bottom: "x" top: "y" }'
     assert summarize(net, inputs={"x": (1, 1, 9, 9)}).rows[1].outputs == [(1, 1, 9, 9)]
