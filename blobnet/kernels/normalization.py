@@ -23,6 +23,9 @@ exact = functools.partial(jit, fastmath=False)
 # Elements of a row that are summed in their own type before they go to a float64 sum.
 _PIECE = 1024
 
+# Elements of an array that stay in the second cache, beside as many of another.
+_AT_ONCE = 1 << 17
+
 
 class Line(NamedTuple):
     """What becomes of a channel c: y = scale[c] (x - mean[c]) factor[c] + shift[c].
@@ -144,9 +147,12 @@ _apply, _apply_clipped = rows.loop(_line), rows.loop(_clipped_line)
 
 @exact
 def sums_and_line_gradient(start, stop, x, dy, line: Line, sum_g, sum_product, dx):
-    """``gradient_sums``, then ``line_gradient``."""
-    gradient_sums(start, stop, x, dy, line, sum_g, sum_product)
-    line_gradient(start, stop, x, dy, line, sum_g, sum_product, dx)
+    """``gradient_sums``, then ``line_gradient``, for as many channels at once as stay in the cache."""
+    channels = max(1, _AT_ONCE // (x.shape[0] * x.shape[2]))
+    for first in range(start, stop, channels):
+        last = min(first + channels, stop)
+        gradient_sums(first, last, x, dy, line, sum_g, sum_product)
+        line_gradient(first, last, x, dy, line, sum_g, sum_product, dx)
 
 
 @exact
