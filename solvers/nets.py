@@ -12,6 +12,7 @@ from blobnet.solvers import epochs
 
 Source = tuple[pb.NetParameter | str, "pb.Phase", pb.NetState]  # a net or its file, phase, what else its state is
 
+MOST_TEST_NETS = 100  # more would take hours to build, and nobody reads their results
 TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
 
 
@@ -57,6 +58,8 @@ def test_sources(param: pb.SolverParameter) -> list[Source]:
     for index, batches in enumerate(param.test_iter):
         if batches < 1:
             raise error_at(param, f"test_iter must be 1 or more; got {batches}", f"test_iter[{index}]")
+    if iterations > MOST_TEST_NETS:
+        raise error_at(param, f"a solver has at most {MOST_TEST_NETS} test nets; got {iterations}", "test_iter")
     sources += shared * (iterations - named)
     if param.test_state and len(param.test_state) != len(sources):
         counts = f"{len(sources)} test nets; got {len(param.test_state)}"

@@ -283,3 +283,9 @@ def test_infinite_gradients_pass_through_clipping(tmp_path):
     solver.net.params["ip"][0].diff[...] = math.inf
     solver.apply_update()
     assert math.isnan(solver.net.params["ip"][0].data.item())
+
+
+def test_more_test_nets_than_anybody_tests_are_refused_before_one_is_built(tmp_path):
+    fields = "test_interval: 1 " + "test_iter: 1 " * 101
+    with pytest.raises(BlobnetError, match=r"solver.prototxt:\d+: a solver has at most 100 test nets; got 101"):
+        create(tmp_path, f"{fields} {QUIET}")
