@@ -108,9 +108,9 @@ def build(
         except BlobnetError:
             notes.append("the batch is the one written: the net cannot be built for one image")
     net = net or Net(_with_batch(param, batch), phase, **options)
-    for layer, top in zip(net.layers, net.tops, strict=True):
-        if layer.type == "Input":
-            layer.read_ahead = depths.get(layer.name, 0) * sum(blob.count for blob in top)
+    for built, top in zip(net.layers, net.tops, strict=True):
+        if built.type == "Input":
+            built.read_ahead = depths.get(built.name, 0) * sum(blob.count for blob in top)
     return net, notes
 
 
