@@ -24,7 +24,7 @@ def pool_diffs(net: Net) -> None:
     """Let the diffs of blobs between layers share buffers.
 
     A diff is needed from the backward pass of the last layer that reads the blob to that of the layer that makes it.
-    Layers that run as one take and give theirs at the same time. Diffs that nobody overwrites, such as loss weights
+    Layers that run as one take and give theirs at the same time, and make none between them. Diffs that nobody overwrites, such as loss weights
     and those of unread tops, keep a buffer of their own.
     """
     step_of = {index: number for number, step in enumerate(net.steps) for index in step}
@@ -34,7 +34,7 @@ def pool_diffs(net: Net) -> None:
         for blob, want in zip(bottom, wanted, strict=True):
             if want and net.layer_need_backward[index]:
                 last_readers[id(blob)] = index
-    blobs = [blob for blob in net.blobs.values() if id(blob) in last_readers]
+    blobs = [blob for name, blob in net.blobs.items() if id(blob) in last_readers and name not in net.hidden]
     lifetimes = [Lifetime(blob.count, step_of[makers[id(blob)]], step_of[last_readers[id(blob)]]) for blob in blobs]
     for group in plan_buffers(lifetimes):
         pool([blobs[member] for member in group], "diff")

@@ -56,6 +56,11 @@ class Group:
         return all(wanted)
 
     @property
+    def hidden(self) -> set[Blob]:
+        """The blobs that nobody but the layers of the group reads."""
+        return {top[0] for top in self.tops[:-1]} - {*self.bottom, self.top}
+
+    @property
     def apart(self) -> bool:
         """Whether there are blobs between the layers, which in a net that is not lean need their values."""
         return self.tops[0][0] is not self.top or self.tops[-2][0] is not self.top
@@ -98,7 +103,7 @@ class ClippedConvolution(Group):
         self.convolution.convolve(self.bottom[0], self.top, clip=True)
 
     def backward(self, propagate_down: Sequence[bool]) -> None:
-        [y] = self.tops[0]
+        y = self.top if self.lean else self.tops[0][0]
         self.convolution.clip_gradient(self.top, y)
         self.convolution.differentiate(self.bottom[0], y, propagate_down[0])
 
@@ -171,6 +176,32 @@ class NormalizedLine(Group):
         return self.norm.line(scale, shift, clip=self.layers[-1].type == "ReLU")
 
 
+class NormalizedSum(NormalizedLine):
+    """The end of a residual block, in a lean net: BatchNorm, Scale, Eltwise SUM with another blob z, ReLU, Split.
+
+    y = max(0, a xhat + b + z), of which no part is kept;  with g = dy1 + dy2 where y > 0, else 0:  dz = g, and the
+    others as in ``NormalizedLine``.
+    """
+
+    @property
+    def _y(self) -> Blob:
+        return self.bottoms[-1][0]
+
+    @property
+    def _other(self) -> Blob:
+        return next(blob for blob in self.bottoms[2] if blob is not self.tops[1][0])
+
+    def forward_as_one(self, backward_follows: bool) -> None:
+        self.norm.take_statistics(self.bottom[0], self._y)
+        self.norm.join(self._line(), self._other, self._y)
+        self.layers[-1].forward(self.bottoms[-1], self.tops[-1])
+
+    def backward(self, propagate_down: Sequence[bool]) -> None:
+        first, second = self.tops[-1]
+        joined = self.norm.joined(self._y, second, self._other)
+        self.scale.add_gradients(*reversed(self.norm.differentiate(self._line(), first, self.bottom[0], joined)))
+
+
 class ClippedSum(Group):
     """Eltwise SUM of two bottoms, then ReLU: y = max(0, c0 x0 + c1 x1), dxi = ci g, g = dy where y > 0, else 0."""
 
@@ -198,7 +229,7 @@ def _run_forward(layers: Sequence[Layer], bottoms: Sequence[list[Blob]], tops: S
         layer.forward(bottom, top)
 
 
-# By the type of their first layer.
+# By the type of their first layer; one that ends in a Split is a ``NormalizedSum``.
 GROUPS: dict[str, type[Group]] = {
     "BatchNorm": NormalizedLine,
     "Convolution": ClippedConvolution,
@@ -218,7 +249,7 @@ def _remade(net: "Net") -> set[Blob]:
 class Fusion:
     """The groups among the layers of a net: of these layers (see ``passes.fusion``) and types.
 
-    hidden  the names of the blobs between the layers of groups
+    hidden  the names of the blobs that nobody but the layers of a group reads
     """
 
     def __init__(self, net: "Net", plan: Sequence[range], types: Mapping[str, type[Group]], lean: bool):
@@ -226,7 +257,8 @@ class Fusion:
         remade = _remade(net) if lean else set()
         for indices in plan:
             within = slice(indices.start, indices.stop)
-            group = types[net.layers[indices[0]].type](
+            ends_in_split = net.layers[indices[-1]].type == "Split"
+            group = (NormalizedSum if ends_in_split else types[net.layers[indices[0]].type])(
                 indices,
                 net.layers[within],
                 net.bottoms[within],
@@ -235,9 +267,7 @@ class Fusion:
                 net.bottoms[indices[0]][0] in remade,
             )
             self._groups.update(dict.fromkeys(indices, group))
-        self.hidden = {
-            top[0].name for group in self._groups.values() for top in group.tops[:-1] if top[0] is not group.top
-        }
+        self.hidden = {blob.name for group in self._groups.values() for blob in group.hidden}
 
     def group(self, index: int) -> Group | None:
         """The group of a layer, if it is in one."""

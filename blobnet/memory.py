@@ -52,7 +52,7 @@ def of_training(net: Net, history_count: int = 1) -> Memory:
         blob
         for bottom, wanted in zip(net.bottoms, net.bottom_need_backward, strict=True)
         for blob, want in zip(bottom, wanted, strict=True)
-        if want
+        if want and blob.name not in net.hidden
     ]
     learned = sum(map(_bytes, net.learnable_params))
     return Memory(
@@ -60,7 +60,7 @@ def of_training(net: Net, history_count: int = 1) -> Memory:
         _buffers([blob for name, blob in net.blobs.items() if name not in net.hidden], "data"),
         _buffers(propagated, "diff"),
         learned * (2 + history_count),
-        sum(kept_bytes(net.layers[step[0]], net.bottoms[step[0]], net.tops[step[0]]) for step in net.steps),
+        sum(kept_bytes(net.layers[step[0]], net.bottoms[step[0]], net.tops[step[-1]]) for step in net.steps),
         LEAST_WORK + WORK_OF_A_TRANSFORMED_WEIGHT * max(map(_transformed, net.layers), default=0),
     )
 

@@ -55,7 +55,7 @@ class Walk:
         lean    the blobs between them, and their diffs, need not be there
         frozen  there is no backward pass, and weights stay as they are
         """
-        plan = [] if config.reference_kernels() else fusion.plan_fusion(self._net.param.layer, frozen)
+        plan = [] if config.reference_kernels() else fusion.plan_fusion(self._net.param.layer, lean, frozen)
         self._fusion = Fusion(self._net, plan, FROZEN_GROUPS if frozen else GROUPS, lean)
 
     def hidden(self) -> set[str]:

@@ -50,6 +50,22 @@ APART = APART.replace('"BatchNorm" bottom: "sum"', '"BatchNorm" bottom: "r2"').r
 )
 APART = APART.replace('"InnerProduct" bottom: "n3"', '"InnerProduct" bottom: "r3"')
 
+
+
+def with_two_readers(prototxt: str, total: str) -> str:
+    """The net whose residual block ends in a plain sum that two layers read."""
+    plain = prototxt.replace(" eltwise_param { coeff: 1 coeff: -0.5 }", "")
+    readers = f"""layer {{ name: "c3" type: "Convolution" bottom: "{total}" top: "c3"
+  convolution_param {{ num_output: 5 kernel_size: 3 pad: 1 weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "join" type: "Concat" bottom: "{total}" bottom: "c3" top: "j" }}
+layer {{ name: "bn3" type: "BatchNorm" bottom: "j" """
+    return plain.replace(f'layer {{ name: "bn3" type: "BatchNorm" bottom: "{total}" ', readers)
+
+
+ENDS, ENDS_APART = with_two_readers(RESIDUAL, "sum"), with_two_readers(APART, "r2")
+ENDS_IN_PLACE = ENDS.replace('"n2"', '"c2"')
+NETS = [RESIDUAL, APART, ENDS, ENDS_APART, ENDS_IN_PLACE]
+
 RANDOM = np.random.default_rng(4)
 DATA, LABEL = 2 * RANDOM.standard_normal((6, 3, 9, 9)) + 1, RANDOM.integers(0, 3, 6)
 
@@ -117,7 +133,7 @@ def test_backward_gives_the_same_gradients_and_leaves_the_same_diffs(prototxt):
         np.testing.assert_allclose(fused.blobs[name].diff, blob.diff, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("prototxt", [RESIDUAL, APART])
+@pytest.mark.parametrize("prototxt", NETS)
 def test_a_lean_net_gives_the_same_bits(prototxt):
     lean, plain = build(prototxt, lean=True), build(prototxt)
     for _ in range(3):
@@ -129,7 +145,7 @@ def test_a_lean_net_gives_the_same_bits(prototxt):
             np.testing.assert_array_equal(one.data, other.data)
 
 
-@pytest.mark.parametrize("prototxt", [RESIDUAL, APART])
+@pytest.mark.parametrize("prototxt", NETS)
 @pytest.mark.parametrize("lean", [False, True])
 def test_one_pass_may_run_as_groups_and_the_other_layer_by_layer(prototxt, lean):
     plain = feed(one_by_one(build(prototxt)))
@@ -141,8 +157,8 @@ def test_one_pass_may_run_as_groups_and_the_other_layer_by_layer(prototxt, lean)
         assert_same_gradients(net, plain)
 
 
-@pytest.mark.parametrize("name", ["c0", "relug", "bn1", "scale1", "relu1", "sum", "relu2", "bn3"])
-@pytest.mark.parametrize("prototxt", [RESIDUAL, APART])
+@pytest.mark.parametrize("name", ["c0", "relug", "bn1", "scale1", "relu1", "bn2", "scale2", "sum", "relu2", "bn3"])
+@pytest.mark.parametrize("prototxt", NETS)
 def test_runs_may_start_and_end_within_a_group(name, prototxt):
     plain = feed(one_by_one(build(prototxt)))
     plain.forward_backward()
@@ -164,13 +180,22 @@ def test_runs_may_start_and_end_within_a_group(name, prototxt):
     assert_same_gradients(net, plain)
 
 
-def test_frozen_layers_and_remembered_statistics():
-    frozen = RESIDUAL.replace('name: "scale1"', 'name: "scale1" param { lr_mult: 0 } param { lr_mult: 1 }')
+@pytest.mark.parametrize("prototxt", [ENDS, ENDS_APART, ENDS_IN_PLACE])
+def test_the_end_of_a_residual_block_runs_as_one(prototxt):
+    lean = feed(build(prototxt, lean=True))
+    kernels = kernels_of(lean.forward_backward)
+    assert "join_line" in kernels and not {"clipped_sum", "clipped_sum_gradient"} & kernels
+
+
+@pytest.mark.parametrize("prototxt", [RESIDUAL, ENDS])
+@pytest.mark.parametrize("lean", [False, True])
+def test_frozen_layers_and_remembered_statistics(prototxt, lean):
+    frozen = prototxt.replace('name: "scale1"', 'name: "scale1" param { lr_mult: 0 } param { lr_mult: 1 }')
     frozen = frozen.replace('name: "bn2"', 'name: "bn2" batch_norm_param { use_global_stats: true }')
     for name in ("c0", "c1"):
         frozen = frozen.replace(f'name: "{name}"', f'name: "{name}" param {{ lr_mult: 0 }} param {{ lr_mult: 0 }}', 1)
     frozen = frozen.replace('name: "cg"', 'name: "cg" param { lr_mult: 0 }', 1)
-    fused, plain = build(frozen), one_by_one(build(frozen))
+    fused, plain = build(frozen, lean=lean), one_by_one(build(frozen))
     for net in (fused, plain):
         for blob, value in zip(net.params["bn2"], (0.5, 2, 1), strict=True):
             blob.data[...] = value

@@ -41,6 +41,17 @@ class Line(NamedTuple):
     clip: bool
 
 
+class Joined(NamedTuple):
+    """What follows a line at the end of a residual block: y = max(0, line + z), and two layers that read y.
+
+    y [N, C, P]; more: the second reader's gradient of y; g, written: the gradient of line and z, 0 where y is clipped
+    """
+
+    y: np.ndarray
+    more: np.ndarray
+    g: np.ndarray
+
+
 @exact
 def moments(start, stop, x, kept, mean, variance):
     """Mean and (biased) variance, from sums about the channel's first number: a large mean costs no precision.
@@ -146,18 +157,43 @@ _apply, _apply_clipped = rows.loop(_line), rows.loop(_clipped_line)
 
 
 @exact
-def sums_and_line_gradient(start, stop, x, dy, line: Line, sum_g, sum_product, dx):
-    """``gradient_sums``, then ``line_gradient``, for as many channels at once as stay in the cache."""
-    channels = max(1, _AT_ONCE // (x.shape[0] * x.shape[2]))
-    for first in range(start, stop, channels):
-        last = min(first + channels, stop)
-        gradient_sums(first, last, x, dy, line, sum_g, sum_product)
-        line_gradient(first, last, x, dy, line, sum_g, sum_product, dx)
+def join_line(start, stop, x, line: Line, z, y):
+    """y = line + z, or 0 where that is negative."""
+    N, C, P = x.shape
+    source, other, target = x.reshape(-1), z.reshape(-1), y.reshape(-1)
+    for n in range(N):
+        for c in range(start, stop):
+            place = (n * C + c) * P
+            _join(P, _numbers(line, c, x), (at(source, place), at(other, place)), (at(target, place),), None)
+
+
+def _clipped_sum(emitter, numbers, x, z):
+    total = emitter.builder.fadd(_value(emitter, numbers, x), z)
+    return [emitter.where_positive(total, total)], []
+
+
+_join = rows.loop(_clipped_sum)
 
 
 @exact
-def gradient_sums(start, stop, x, dy, line: Line, sum_g, sum_product):
-    """The sums of g and of g times the normalised x, where g is dy, but 0 where y is clipped."""
+def sums_and_line_gradient(start, stop, x, dy, joined, line: Line, sum_g, sum_product, dx):
+    """``gradient_sums``, then ``line_gradient``, for as many channels at once as stay in the cache.
+
+    joined  a ``Joined``, or None
+    """
+    channels = max(1, _AT_ONCE // (x.shape[0] * x.shape[2]))
+    for first in range(start, stop, channels):
+        last = min(first + channels, stop)
+        gradient_sums(first, last, x, dy, joined, line, sum_g, sum_product)
+        if joined is None:
+            line_gradient(first, last, x, dy, line, sum_g, sum_product, dx)
+        else:
+            line_gradient(first, last, x, joined.g, line, sum_g, sum_product, dx)
+
+
+@exact
+def gradient_sums(start, stop, x, dy, joined, line: Line, sum_g, sum_product):
+    """The sums of g and of g times the normalised x, where g is dy, but 0 where y is clipped; or that of ``joined``."""
     N, C, P = x.shape
     lanes = simd.VECTOR_BYTES // x.itemsize
     flat, dy_flat, totals = x.reshape(-1), dy.reshape(-1), np.zeros((stop - start) * 2 * lanes)
@@ -167,7 +203,11 @@ def gradient_sums(start, stop, x, dy, line: Line, sum_g, sum_product):
             for first in range(0, P, _PIECE):
                 place, count = (n * C + c) * P + first, min(_PIECE, P - first)
                 pieces = (at(flat, place), at(dy_flat, place))
-                if line.clip:
+                if joined is not None:
+                    others = (at(joined.more.reshape(-1), place), at(joined.y.reshape(-1), place))
+                    g = (at(joined.g.reshape(-1), place),)
+                    _sum_joined_gradients(count, numbers, pieces + others, g, at(totals, sums))
+                elif line.clip:
                     _sum_clipped_gradients(count, numbers, pieces, (), at(totals, sums))
                 else:
                     _sum_gradients(count, numbers, pieces, (), at(totals, sums))
@@ -187,7 +227,13 @@ def _clipped_gradients(emitter, numbers, x, dy):
     return _gradients(emitter, numbers, x, emitter.where_positive(_value(emitter, numbers, x), dy))
 
 
+def _joined_gradients(emitter, numbers, x, dy, more, y):
+    g = emitter.where_positive(y, emitter.builder.fadd(dy, more))
+    return [g], _gradients(emitter, numbers, x, g)[1]
+
+
 _sum_gradients, _sum_clipped_gradients = rows.loop(_gradients, 2), rows.loop(_clipped_gradients, 2)
+_sum_joined_gradients = rows.loop(_joined_gradients, 2)
 
 
 @exact

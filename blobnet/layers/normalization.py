@@ -39,27 +39,42 @@ class _Normalization(Layer):
         y = self._seen(top.data)
         self._run(kernels.apply_line, self.input, line, None if np.may_share_memory(self.input, y) else y)
 
+    def join(self, line: kernels.Line, other: Blob, top: Blob) -> None:
+        """The top as the sum of the line and another blob, clipped at 0."""
+        self._run(kernels.join_line, self.input, line, self._seen(other.data), self._seen(top.data))
+
     def move_input(self) -> None:
         """Keep the input by itself: what it lies in is about to be overwritten."""
         self.input = self._kept = keep(self.input, self._kept)
 
-    def gradient_sums(self, line: kernels.Line, top: Blob) -> tuple[np.ndarray, np.ndarray]:
+    def gradient_sums(
+        self, line: kernels.Line, top: Blob, joined: kernels.Joined | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """For each channel the sums of g, and of g times the normalised x; g = dy, 0 where the line is clipped."""
         sums = np.empty_like(self.mean), np.empty_like(self.mean)
-        self._run(kernels.gradient_sums, self.input, self._seen(top.diff), line, *sums)
+        self._run(kernels.gradient_sums, self.input, self._seen(top.diff), joined, line, *sums)
         return sums
 
-    def differentiate(self, line: kernels.Line, top: Blob, bottom: Blob) -> tuple[np.ndarray, np.ndarray]:
+    def differentiate(
+        self, line: kernels.Line, top: Blob, bottom: Blob, joined: kernels.Joined | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The gradient of the bottom, mean and factor being those of the input; returns ``gradient_sums``."""
         sums = np.empty_like(self.mean), np.empty_like(self.mean)
         dx = None if bottom is top else self._seen(bottom.diff)
-        self._run(kernels.sums_and_line_gradient, self.input, self._seen(top.diff), line, *sums, dx)
+        self._run(kernels.sums_and_line_gradient, self.input, self._seen(top.diff), joined, line, *sums, dx)
         return sums
 
-    def differentiate_fixed(self, line: kernels.Line, rate: np.ndarray, top: Blob, bottom: Blob) -> None:
+    def joined(self, top: Blob, second: Blob, other: Blob) -> kernels.Joined:
+        """Behind ``join``: the top, the second reader's gradient, and the other blob's, to be written."""
+        return kernels.Joined(*map(self._seen, (top.data, second.diff, other.diff)))
+
+    def differentiate_fixed(
+        self, line: kernels.Line, rate: np.ndarray, top: Blob, bottom: Blob, joined: kernels.Joined | None = None
+    ) -> None:
         """rate times g, by channel: the gradient of the bottom where mean and factor do not come from the input."""
+        dy = self._seen(top.diff) if joined is None else joined.g
         dx = None if bottom is top else self._seen(bottom.diff)
-        self._run(kernels.fixed_line_gradient, self.input, self._seen(top.diff), line, rate, dx)
+        self._run(kernels.fixed_line_gradient, self.input, dy, line, rate, dx)
 
     def _take_moments(self, bottom: Blob, top: Blob) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of each channel. In place, the input is copied for the backward pass."""
@@ -169,15 +184,19 @@ class BatchNorm(_Normalization):
         else:
             super().differentiate(self.line(), top[0], bottom[0])
 
-    def differentiate(self, line: kernels.Line, top: Blob, bottom: Blob) -> tuple[np.ndarray, np.ndarray]:
+    def differentiate(
+        self, line: kernels.Line, top: Blob, bottom: Blob, joined: kernels.Joined | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         if not self.use_global_stats:
-            return super().differentiate(line, top, bottom)
-        sums = self.gradient_sums(line, top)
-        self._differentiate_remembered(line, top, bottom)
+            return super().differentiate(line, top, bottom, joined)
+        sums = self.gradient_sums(line, top, joined)
+        self._differentiate_remembered(line, top, bottom, joined)
         return sums
 
-    def _differentiate_remembered(self, line: kernels.Line, top: Blob, bottom: Blob) -> None:
-        self.differentiate_fixed(line, (line.scale * self.factor).astype(self.dtype), top, bottom)
+    def _differentiate_remembered(
+        self, line: kernels.Line, top: Blob, bottom: Blob, joined: kernels.Joined | None = None
+    ) -> None:
+        self.differentiate_fixed(line, (line.scale * self.factor).astype(self.dtype), top, bottom, joined)
 
 
 @register("MVN")

@@ -17,7 +17,10 @@ CHAINS = (
     ("Eltwise", "ReLU"),
 )
 
-# Before these, in a net that is frozen: a convolution takes in all that follows it and works by channel.
+# Before these, in a net that is lean: what ends a residual block, where its sum is read by two.
+RESIDUAL_END = ("BatchNorm", "Scale", "Eltwise", "ReLU", "Split")
+
+# In a net that is frozen: a convolution takes in all that follows it and works by channel.
 FROZEN_CHAINS = tuple(
     ("Convolution", *others)
     for length in reversed(range(5))
@@ -25,9 +28,9 @@ FROZEN_CHAINS = tuple(
 )
 
 
-def plan_fusion(layers: Sequence[pb.LayerParameter], frozen: bool = False) -> list[range]:
+def plan_fusion(layers: Sequence[pb.LayerParameter], lean: bool = False, frozen: bool = False) -> list[range]:
     """The indices of the layers of each group, in order, for layers whose blobs are read once (see ``splits``)."""
-    chains = (*FROZEN_CHAINS, *CHAINS) if frozen else CHAINS
+    chains = (*FROZEN_CHAINS, *CHAINS) if frozen else (RESIDUAL_END, *CHAINS) if lean else CHAINS
     heads, longest = {chain[0] for chain in chains}, max(map(len, chains))
     groups = []
     first = 0
@@ -47,7 +50,9 @@ def _chain_length(layers: Sequence[pb.LayerParameter], chains: Sequence[Sequence
         members = layers[: len(chain)]
         if tuple(layer.type for layer in members) == chain and all(map(_is_plain, members)):
             pairs = zip(members, members[1:], strict=False)
-            if all(layer.top[0] in reader.bottom for layer, reader in pairs):
+            if all(layer.top[0] in reader.bottom for layer, reader in pairs) and (
+                chain is not RESIDUAL_END or not members[2].eltwise_param.coeff
+            ):
                 return len(chain)
     return 0
 
@@ -55,7 +60,8 @@ def _chain_length(layers: Sequence[pb.LayerParameter], chains: Sequence[Sequence
 def _is_plain(layer: pb.LayerParameter) -> bool:
     """Whether the layer is no loss, lets its whole gradient through, and has the settings that groups know."""
     passes_all = not any(layer.loss_weight) and not layer.propagate_down
-    return passes_all and len(layer.top) == 1 and _KNOWN_SETTINGS[layer.type](layer)
+    tops = 2 if layer.type == "Split" else 1
+    return passes_all and len(layer.top) == tops and _KNOWN_SETTINGS[layer.type](layer)
 
 
 def _has_channel_scale(layer: pb.LayerParameter) -> bool:
@@ -72,4 +78,5 @@ _KNOWN_SETTINGS: dict[str, Callable[[pb.LayerParameter], bool]] = {
     "Scale": _has_channel_scale,
     "ReLU": lambda layer: layer.relu_param.negative_slope == 0,
     "Eltwise": _is_sum_of_two,
+    "Split": lambda layer: True,
 }

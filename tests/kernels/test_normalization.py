@@ -64,10 +64,10 @@ def test_lines_and_their_gradients(length, clip):
     for start, stop in ((0, 3), (3, 4)):
         normalization.apply_line(start, stop, x, line, y)
         normalization.apply_line(start, stop, within, line, None)
-        normalization.gradient_sums(start, stop, x, dy, line, *sums)
+        normalization.gradient_sums(start, stop, x, dy, None, line, *sums)
         normalization.line_gradient(start, stop, x, dy, line, *sums, dx)
         normalization.line_gradient(start, stop, x, within_dy, line, *sums, None)
-        normalization.sums_and_line_gradient(start, stop, x, dy, line, *sums_at_once, dx_at_once)
+        normalization.sums_and_line_gradient(start, stop, x, dy, None, line, *sums_at_once, dx_at_once)
         normalization.fixed_line_gradient(start, stop, x, dy, line, scale, fixed)
         normalization.fixed_line_gradient(start, stop, x, within_fixed, line, scale, None)
     close = {"rtol": 1e-4, "atol": 1e-4}
@@ -80,6 +80,27 @@ def test_lines_and_their_gradients(length, clip):
     np.testing.assert_array_equal(dx_at_once, dx)
     np.testing.assert_array_equal(sums_at_once, sums)
     np.testing.assert_array_equal(within_fixed, fixed)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_line_that_is_joined_by_another_array(length):
+    x, z, dy, more = (channels(length) - 3 for _ in range(4))
+    z[0, 1, 0] = np.nan
+    line = normalization.Line(RANDOM.random(4), RANDOM.random(4), *rows(2, 4), False)
+    plain, y, g, dx, expected_dx = (np.empty_like(x) for _ in range(5))
+    sums, expected_sums = np.empty((2, 2, 4))
+    normalization.apply_line(0, 4, x, line, plain)
+    for start, stop in ((0, 3), (3, 4)):
+        normalization.join_line(start, stop, x, line, z, y)
+    np.testing.assert_array_equal(y, np.maximum(plain + z, 0))
+
+    joined = normalization.Joined(y, more, g)
+    for start, stop in ((0, 3), (3, 4)):
+        normalization.sums_and_line_gradient(start, stop, x, dy, joined, line, *sums, dx)
+    np.testing.assert_array_equal(g, np.where(y <= 0, 0, dy + more))
+    normalization.sums_and_line_gradient(0, 4, x, g, None, line, *expected_sums, expected_dx)
+    np.testing.assert_array_equal(sums, expected_sums)
+    np.testing.assert_array_equal(dx, expected_dx)
 
 
 def test_remembered_statistics():

@@ -63,6 +63,23 @@ def test_groups(lines, found):
     assert plan_fusion(layers(*lines)) == found
 
 
+END = [BATCH_NORM, SCALE, "Eltwise: z y -> s", "ReLU: s -> s", "Power: s -> p", "Power: s -> q"]
+
+
+@pytest.mark.parametrize(
+    "lines, found",
+    [
+        (END, [range(1, 6)]),
+        (END[:-1], [range(1, 3), range(3, 5)]),
+        ([*END, "Power: s -> r"], [range(1, 3), range(3, 5)]),
+        ([*END[:2], END[2] + " | eltwise_param { coeff: 1 coeff: 2 }", *END[3:]], [range(1, 3), range(3, 5)]),
+    ],
+)
+def test_groups_of_a_net_that_is_lean(lines, found):
+    assert plan_fusion(layers(*lines), lean=True) == found
+    assert plan_fusion(layers(*lines)) == [range(1, 3), range(3, 5)]
+
+
 @pytest.mark.parametrize(
     "lines, found",
     [
