@@ -24,8 +24,8 @@ def pool_diffs(net: Net) -> None:
     """Let the diffs of blobs between layers share buffers.
 
     A diff is needed from the backward pass of the last layer that reads the blob to that of the layer that makes it.
-    Layers that run as one take and give theirs at the same time, and make none between them. Diffs that nobody overwrites, such as loss weights
-    and those of unread tops, keep a buffer of their own.
+    Layers that run as one take and give theirs at the same time, and make none between them. Diffs that nobody
+    overwrites, such as loss weights and those of unread tops, keep a buffer of their own.
     """
     step_of = {index: number for number, step in enumerate(net.steps) for index in step}
     makers = _makers(net)

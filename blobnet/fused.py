@@ -151,11 +151,13 @@ class NormalizedLine(Group):
 
     def backward(self, propagate_down: Sequence[bool]) -> None:
         line = self._line()
-        sums = self.norm.differentiate(line, self.top, self.bottom[0])
-        if self.scale is not None:
-            self.scale.add_gradients(*reversed(sums))
+        self._add_to_scale(*self.norm.differentiate(line, self.top, self.bottom[0]))
         if not self.lean:
             self._show_diffs(line)
+
+    def _add_to_scale(self, db: np.ndarray, da: np.ndarray) -> None:
+        if self.scale is not None:
+            self.scale.add_gradients(da, db)
 
     def _show_diffs(self, line: Line) -> None:
         """Leave the diffs of the tops but the bottom: a g of the normalised x, g of what is clipped."""
@@ -199,7 +201,7 @@ class NormalizedSum(NormalizedLine):
     def backward(self, propagate_down: Sequence[bool]) -> None:
         first, second = self.tops[-1]
         joined = self.norm.joined(self._y, second, self._other)
-        self.scale.add_gradients(*reversed(self.norm.differentiate(self._line(), first, self.bottom[0], joined)))
+        self._add_to_scale(*self.norm.differentiate(self._line(), first, self.bottom[0], joined))
 
 
 class ClippedSum(Group):

@@ -51,7 +51,6 @@ APART = APART.replace('"BatchNorm" bottom: "sum"', '"BatchNorm" bottom: "r2"').r
 APART = APART.replace('"InnerProduct" bottom: "n3"', '"InnerProduct" bottom: "r3"')
 
 
-
 def with_two_readers(prototxt: str, total: str) -> str:
     """The net whose residual block ends in a plain sum that two layers read."""
     plain = prototxt.replace(" eltwise_param { coeff: 1 coeff: -0.5 }", "")
