@@ -1,4 +1,4 @@
-"""Pooling loops, called by layers.pooling. Items are planes (n, c): x is (planes, H, W), y (planes, PH, PW)."""
+"""Pooling loops but those of averages, for layers.pooling. Items are planes: x (planes, H, W), y (planes, PH, PW)."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from blobnet.kernels import simd, windows
 from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.random import bits
-from blobnet.kernels.rows import added, at, loop, total
+from blobnet.kernels.rows import at
 
 
 class Window(NamedTuple):
@@ -33,20 +33,13 @@ def _span(i, kernel, stride, pad, extent):
 
 
 @jit
-def _divisor(i, kernel, stride, pad, extent):
-    """The cells of window i in one direction, padding counted."""
-    first = i * stride - pad
-    return min(first + kernel, extent + pad) - first
-
-
-@jit
 def max_forward(start, stop, x, window: Window, y, mask):
     """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie."""
     H, W = x.shape[1:]
     PH, PW = y.shape[1:]
     y_flat, mask_flat, end, left = y.reshape(-1), mask.reshape(-1), stop * PH * PW, -window.pw
     size = (window.kh, window.kw, window.sw)
-    frame = _frame(x, window, PH, PW, x.dtype.type(-np.inf))
+    frame = _frame(x, window, PH, PW)
     usable = _last_usable_plane(x, window, PH, PW, frame)
     for plane in range(start, stop):
         image, pitch = at(x.reshape(-1), plane * H * W), W
@@ -81,14 +74,15 @@ def _is_common(window):
 
 
 @inlined
-def _frame(x, window, PH, PW, outside):
+def _frame(x, window, PH, PW):
     """Memory for a plane with all that windows reach around it, and what lanes beyond the last window of a row read."""
     H, W = x.shape[1:]
     if not _is_common(window):
         return np.empty((0, 0), x.dtype)
     lanes = simd.VECTOR_BYTES // x.itemsize
     last = (-(-PW // lanes) * lanes - 1) * window.sw + window.kw - 1
-    return np.full((max(window.ph + H, (PH - 1) * window.sh + window.kh), max(window.pw + W, last + lanes)), outside)
+    shape = max(window.ph + H, (PH - 1) * window.sh + window.kh), max(window.pw + W, last + lanes)
+    return np.full(shape, x.dtype.type(-np.inf))
 
 
 @inlined
@@ -118,97 +112,6 @@ def scatter(start, stop, dy, mask, dx):
         dx[plane] = 0
         for i in range(dy.shape[1]):
             dx[plane, mask[plane, i]] += dy[plane, i]
-
-
-@jit
-def plane_means(start, stop, x, y):
-    """y: the mean of each plane. Planes are flat: x (planes, P), y (planes,)."""
-    lanes = simd.VECTOR_BYTES // x.itemsize
-    flat, totals = x.reshape(-1), np.empty(lanes)
-    for plane in range(start, stop):
-        totals[:] = 0
-        _sum_plane(x.shape[1], (), (at(flat, plane * x.shape[1]),), (), at(totals, 0))
-        y[plane] = total(totals, 0, lanes) / x.shape[1]
-
-
-@jit
-def plane_means_backward(start, stop, dy, dx):
-    """dx: an equal share of dy for each cell."""
-    flat = dx.reshape(-1)
-    for plane in range(start, stop):
-        share = (dy[plane] / dx.dtype.type(dx.shape[1]),)
-        _fill_plane(dx.shape[1], share, (), (at(flat, plane * dx.shape[1]),), None)
-
-
-_sum_plane = loop(lambda emitter, numbers, x: ([], [x]), 1)
-_fill_plane = loop(lambda emitter, numbers: (numbers, []))
-
-
-@jit
-def average_forward(start, stop, x, window: Window, y):
-    """y: the sum over each window, divided by its cells in the image and the padding (not those beyond)."""
-    H, W = x.shape[1:]
-    PH, PW = y.shape[1:]
-    y_flat, end, left = y.reshape(-1), stop * PH * PW, -window.pw
-    size = (window.kh, window.kw, window.sw)
-    columns = _column_divisors(window, W, np.empty(PW, x.dtype))
-    frame = _frame(x, window, PH, PW, x.dtype.type(0))
-    usable = _last_usable_plane(x, window, PH, PW, frame)
-    for plane in range(start, stop):
-        image, pitch = at(x.reshape(-1), plane * H * W), W
-        if plane > usable:
-            _fill(frame, x[plane], window)
-            image, pitch = at(frame.reshape(-1), window.ph * frame.shape[1] + window.pw), frame.shape[1]
-        for i in range(PH):
-            rows, k = x.dtype.type(_divisor(i, window.kh, window.sh, window.ph, H)), (plane * PH + i) * PW
-            row = at(image, (i * window.sh - window.ph) * pitch)
-            if size == (2, 2, 2):
-                _mean_2_2(row, pitch, size, PW, left, W, rows, columns, y_flat, k, end)
-            elif size == (3, 3, 2):
-                _mean_3_2(row, pitch, size, PW, left, W, rows, columns, y_flat, k, end)
-            elif size == (3, 3, 1):
-                _mean_3_1(row, pitch, size, PW, left, W, rows, columns, y_flat, k, end)
-            else:
-                first, last = _span(i, window.kh, window.sh, window.ph, H)
-                row, within = at(image, first * W), (last - first, window.kw, window.sw)
-                _mean(row, W, within, PW, left, W, rows, columns, y_flat, k, end)
-
-
-_mean_2_2, _mean_3_2, _mean_3_1 = map(windows.mean, _SIZES)
-_mean = windows.mean()
-
-
-@jit
-def average_backward(start, stop, dy, window: Window, dx):
-    """dx: each dy, divided as in the forward pass, goes to every cell of its window."""
-    H, W = dx.shape[1:]
-    PH, PW = dy.shape[1:]
-    spread = np.empty(max(window.pw + W, (PW - 1) * window.sw + window.kw), dx.dtype)
-    flat = dx.reshape(-1)
-    columns = _column_divisors(window, W, np.empty(PW, dx.dtype))
-    for plane in range(start, stop):
-        dx[plane] = 0
-        for i in range(PH):
-            rows = dx.dtype.type(_divisor(i, window.kh, window.sh, window.ph, H))
-            spread[:] = 0
-            for j in range(PW):
-                share = dy[plane, i, j] / (rows * columns[j])
-                for tap in range(window.kw):
-                    spread[j * window.sw + tap] += share
-            first, last = _span(i, window.kh, window.sh, window.ph, H)
-            for h in range(first, last):
-                place = at(flat, (plane * H + h) * W)
-                _add_row(W, (), (place, at(spread, window.pw)), (place,), None)
-
-
-_add_row = loop(added)
-
-
-@jit
-def _column_divisors(window, W, columns):
-    for j in range(columns.size):
-        columns[j] = _divisor(j, window.kw, window.sw, window.pw, W)
-    return columns
 
 
 @jit

@@ -78,37 +78,6 @@ def largest(size: Size | None = None):
     return find_largest
 
 
-def mean(size: Size | None = None):
-    """The intrinsic for the means of windows of a size, or of any."""
-
-    @intrinsic
-    def find_mean(typing, image, pitch, window, count, left, width, height, widths, y, k, end):
-        """y = the sum of window j / (height * widths[j]) for each of ``count`` windows; the others as above."""
-
-        def emit(context, builder, signature, arguments):
-            emitter, image, widths, y = simd.opened(context, builder, signature, arguments, 0, 7, 8)
-            _, pitch, window, count, left, width, height, _, _, k, end = arguments
-            scan = _Scan(emitter, image, pitch, window, size, left, width, emitter.zero())
-
-            def results(j):
-                total = cgutils.alloca_once_value(builder, emitter.zero())
-
-                def add(pixels, row, tap):
-                    builder.store(builder.fadd(builder.load(total), pixels), total)
-
-                scan.meet(j, add)
-                cells = emitter.load_first(widths, j, builder.sub(count, j))
-                return [(y, builder.fdiv(builder.load(total), builder.fmul(emitter.splat(height), cells)))]
-
-            scan.store(count, k, end, results)
-            return context.get_dummy_value()
-
-        index = types.intp
-        return types.void(image, index, window, *[index] * 3, height, widths, y, index, index), emit
-
-    return find_mean
-
-
 class _Scan:
     """A row of windows met vector by vector, and each of those tap by tap."""
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blobnet.blob import Blob
-from blobnet.kernels import elements
+from blobnet.kernels import averages, elements
 from blobnet.kernels import pooling as kernels
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import register
@@ -152,9 +152,9 @@ class Pooling(Layer):
         if self.method == MAX:
             _for_planes(kernels.max_forward, x, self.window, y, self.mask)
         elif self.method == AVE and self.window.covers(x.shape[1:]):
-            _for_planes(kernels.plane_means, _rows(x), y.reshape(-1))
+            _for_planes(averages.plane_means, _rows(x), y.reshape(-1))
         elif self.method == AVE:
-            _for_planes(kernels.average_forward, x, self.window, y)
+            _for_planes(averages.sum_rectangles, x, averages.means(self.window, x.shape[1:], y.shape[1:]), y)
         elif self.phase == pb.TRAIN:
             _for_planes(kernels.sample_forward, x, self.window, self.stream.key(), y, self.mask)
         else:
@@ -169,9 +169,9 @@ class Pooling(Layer):
         if self.mask is not None:
             _for_planes(kernels.scatter, _rows(dy), _rows(self.mask), _rows(dx))
         elif self.method == AVE and self.window.covers(dx.shape[1:]):
-            elements.run_rows(kernels.plane_means_backward, len(dx), dx[0].size, dy.reshape(-1), _rows(dx))
+            elements.run_rows(averages.plane_shares, len(dx), dx[0].size, dy.reshape(-1), _rows(dx))
         elif self.method == AVE:
-            _for_planes(kernels.average_backward, dy, self.window, dx)
+            _for_planes(averages.sum_rectangles, dy, averages.shares(self.window, dx.shape[1:], dy.shape[1:]), dx)
         else:
             _for_planes(kernels.weighted_backward, _planes(bottom[0].data), dy, self.window, dx)
 

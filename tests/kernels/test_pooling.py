@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blobnet.kernels import pooling
+from blobnet.kernels import averages, pooling
 from blobnet.kernels.pooling import Window
 from tests.naive.pooling import Pool
 
@@ -35,11 +35,36 @@ def test_widths(window):
         expected, expected_mask = naive.maximum(x)
         np.testing.assert_array_equal(y, expected[0], err_msg=str(width))
         np.testing.assert_array_equal(mask, expected_mask[0], err_msg=str(width))
-        pooling.average_forward(0, 3, x[0], window, y)
+        shape = window, x.shape[2:], naive.output
+        averages.sum_rectangles(0, 3, x[0], averages.means(*shape), y)
         np.testing.assert_allclose(y, naive.average(x)[0], rtol=1e-6, atol=1e-6, err_msg=str(width))
         dx = np.empty_like(x[0])
-        pooling.average_backward(0, 3, y, window, dx)
+        averages.sum_rectangles(0, 3, y, averages.shares(*shape), dx)
         np.testing.assert_allclose(dx, naive.average_backward(x, y[None])[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("planes", [1, 16, 37])
+def test_averages_of_any_number_of_planes(window, planes):
+    for width in (8, 30):
+        x, naive = case(window, width, planes)
+        shape = window, x.shape[2:], naive.output
+        y, dx = np.empty((planes, *naive.output), np.float32), np.empty_like(x[0])
+        averages.sum_rectangles(0, planes, x[0], averages.means(*shape), y)
+        np.testing.assert_allclose(y, naive.average(x)[0], rtol=1e-6, atol=1e-6)
+        averages.sum_rectangles(0, planes, y, averages.shares(*shape), dx)
+        np.testing.assert_allclose(dx, naive.average_backward(x, y[None])[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 15, 49, 1000])
+@pytest.mark.parametrize("planes", [1, 16, 37])
+def test_means_of_whole_planes(size, planes):
+    x = RANDOM.standard_normal((planes, size)).astype(np.float32)
+    y, dx = np.empty(planes, np.float32), np.empty_like(x)
+    averages.plane_means(0, planes, x, y)
+    np.testing.assert_allclose(y, x.mean(axis=1, dtype=float), rtol=1e-5, atol=1e-6)
+    averages.plane_shares(0, planes, y, dx)
+    np.testing.assert_allclose(dx, np.broadcast_to(y[:, None] / np.float32(size), dx.shape), rtol=1e-6)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -50,6 +75,11 @@ def test_a_part_of_the_planes_writes_its_own_only(window):
     pooling.max_forward(1, 3, x[0], window, y, mask)
     assert (y[[0, 3]] == 7).all() and (mask[[0, 3]] == 7).all()
     np.testing.assert_array_equal(y[1:3], naive.maximum(x)[0][0, 1:3])
+    y[[0, 3]] = 7
+    averages.sum_rectangles(1, 3, x[0], averages.means(window, x.shape[2:], naive.output), y)
+    assert (y[[0, 3]] == 7).all()
+    np.testing.assert_allclose(y[1:3], naive.average(x)[0, 1:3], rtol=1e-6, atol=1e-6)
+    pooling.max_forward(1, 3, x[0], window, y, mask)
     dx = np.full_like(x[0], 7)
     pooling.scatter(1, 3, y.reshape(4, -1), mask.reshape(4, -1), dx.reshape(4, -1))
     assert (dx[[0, 3]] == 7).all()
