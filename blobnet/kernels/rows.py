@@ -67,6 +67,33 @@ def loop(formula: Callable, sums: int = 0):
     return compute_row
 
 
+@intrinsic
+def largest(typing, count, row, known):
+    """The largest of ``known`` and the first ``count`` numbers ``at`` a row, whole vectors; NaN is passed over."""
+
+    def emit(context, builder, signature, arguments):
+        count, row, known = arguments
+        emitter = simd.Emitter(builder, context, known_type)
+        start, lanes = (ir.Constant(count.type, number) for number in (0, emitter.lanes))
+        best = cgutils.alloca_once_value(builder, emitter.splat(known))
+
+        def larger(one, other):
+            return builder.select(builder.fcmp_ordered(">", one, other), one, other)
+
+        with cgutils.for_range_slice(builder, start, count, lanes) as (first, _):
+            builder.store(larger(emitter.load(row, first), builder.load(best)), best)
+        vector, half = builder.load(best), emitter.lanes
+        while half > 1:
+            half //= 2
+            turned = [(lane + half) % emitter.lanes for lane in range(emitter.lanes)]
+            pattern = ir.Constant(ir.VectorType(ir.IntType(32), emitter.lanes), turned)
+            vector = larger(builder.shuffle_vector(vector, vector, pattern), vector)
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+    known_type = row.dtype
+    return known_type(count, row, known_type), emit
+
+
 def added(emitter, numbers, x, z):
     """The formula x + z."""
     return [emitter.builder.fadd(x, z)], []

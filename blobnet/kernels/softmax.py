@@ -5,10 +5,11 @@ With inner 1 the classes of an item are contiguous and loops run along them; els
 
 import numpy as np
 
-from blobnet.kernels import elements
+from blobnet.kernels import elements, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import span
 from blobnet.kernels.exponential import exp
+from blobnet.kernels.rows import at, largest
 
 
 def forward(x: np.ndarray, y: np.ndarray | None) -> None:
@@ -34,13 +35,17 @@ def backward(y: np.ndarray, dy: np.ndarray, dx: np.ndarray | None) -> None:
 @jit
 def forward_rows(start, stop, x, y):
     x, y = span(start, stop, x, y)
+    lanes, flat = simd.VECTOR_BYTES // x.itemsize, x.reshape(-1)
+    whole = x.shape[1] // lanes * lanes
     for row in range(x.shape[0]):
-        largest = x[row, 0]
-        for c in range(x.shape[1]):
-            largest = max(largest, x[row, c])
+        highest = x[row, 0]
+        if whole:
+            highest = largest(whole, at(flat, row * x.shape[1]), highest)
+        for c in range(whole, x.shape[1]):
+            highest = max(highest, x[row, c])
         total = x.dtype.type(0)
         for c in range(x.shape[1]):
-            power = exp(x[row, c] - largest)
+            power = exp(x[row, c] - highest)
             y[row, c] = power
             total += power
         for c in range(x.shape[1]):
@@ -50,17 +55,17 @@ def forward_rows(start, stop, x, y):
 @jit
 def forward_columns(start, stop, x, y):
     x, y = span(start, stop, x, y)
-    largest = np.empty(x.shape[2], x.dtype)
+    highest = np.empty(x.shape[2], x.dtype)
     total = np.empty(x.shape[2], x.dtype)
     for item in range(x.shape[0]):
-        largest[:] = x[item, 0]
+        highest[:] = x[item, 0]
         for c in range(x.shape[1]):
             for i in range(x.shape[2]):
-                largest[i] = max(largest[i], x[item, c, i])
+                highest[i] = max(highest[i], x[item, c, i])
         total[:] = 0
         for c in range(x.shape[1]):
             for i in range(x.shape[2]):
-                power = exp(x[item, c, i] - largest[i])
+                power = exp(x[item, c, i] - highest[i])
                 y[item, c, i] = power
                 total[i] += power
         for c in range(x.shape[1]):

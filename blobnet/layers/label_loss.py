@@ -41,7 +41,7 @@ class SoftmaxLoss(loss.NormalizedLoss):
         outer, classes, inner = self.probability.shape
         softmax.forward(around_axis(bottom[0].data, self.class_axis), self.probability)
         self.classes = labels.class_numbers(self, bottom[1], classes, self.ignore_label).reshape(outer, inner)
-        self.scale = 1 / self.divisor(outer * inner, int((self.classes >= 0).sum()), outer)
+        self.scale = 1 / self.divisor(outer * inner, np.count_nonzero(self.classes >= 0), outer)
         super().forward(bottom, top)
         if len(top) == 2:
             top[1].data[...] = self.probability.reshape(top[1].shape)

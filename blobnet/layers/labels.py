@@ -11,7 +11,10 @@ def class_numbers(layer: Layer, labels: Blob, classes: int, ignore_label: int | 
 
     A fraction is cut off, as Caffe does. A label that is no class number, NaN included, is an error.
     """
-    numbers = np.trunc(labels.data.reshape(-1))
+    values = labels.data.reshape(-1)
+    if ignore_label is None and values.min(initial=0) >= 0 and values.max(initial=0) < classes:
+        return values.astype(np.int64)
+    numbers = np.trunc(values)
     ignored = numbers == ignore_label if ignore_label is not None else np.zeros(numbers.shape, bool)
     wrong = ~(ignored | ((numbers >= 0) & (numbers < classes)))
     if wrong.any():

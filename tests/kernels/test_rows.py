@@ -67,3 +67,21 @@ def test_what_follows_a_row_is_not_summed():
     totals = np.zeros(2 * simd.lanes(x.dtype) + 2)
     weigh_all(x, x, 0, 1, 1.0, 0.0, x.copy(), x.copy(), totals)
     assert np.isinf(totals).sum() == 2
+
+
+@DTYPES
+@pytest.mark.parametrize("vectors", [1, 2, 7])
+def test_the_largest_wherever_it_stands(vectors, dtype):
+    @jit(cache=False)
+    def find(x, count, known):
+        return rows.largest(count, at(x, 1), known)
+
+    lanes = simd.lanes(dtype)
+    x = RANDOM.standard_normal(vectors * lanes + 2).astype(dtype) - 100
+    x[[0, -1]] = 1000
+    for place in range(1, len(x) - 1):
+        x[place] = place
+        assert find(x, vectors * lanes, dtype.type(-np.inf)) == place
+    assert find(x, vectors * lanes, dtype.type(500)) == 500
+    x[2] = np.nan
+    assert find(x, vectors * lanes, dtype.type(-np.inf)) == len(x) - 2
