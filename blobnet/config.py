@@ -77,21 +77,21 @@ _max_memory: int | None = None
 
 
 def max_memory() -> int:
-    """Bytes that the blobs of a net may take.
+    """Bytes that the blobs of a net may take: those of ``given_max_memory``, else nine tenths of the machine's."""
+    given = given_max_memory()
+    return int(_MEMORY_SHARE * machine_memory()) if given is None else given
 
-    Set by ``set_max_memory``, else BLOBNET_MAX_MEMORY (``8G``), else nine tenths of the machine's memory.
-    """
+
+def given_max_memory() -> int | None:
+    """What ``set_max_memory``, else BLOBNET_MAX_MEMORY (``8G``) allows; None where nobody has said."""
+    text = os.environ.get("BLOBNET_MAX_MEMORY")
+    return _bytes(text, "BLOBNET_MAX_MEMORY") if _max_memory is None and text else _max_memory
+
+
+def set_max_memory(size: int | str | None) -> None:
+    """``size``: bytes, or a text such as ``512M``, ``8G`` or ``1.5T``; None leaves it to the environment again."""
     global _max_memory
-    if _max_memory is None:
-        given = os.environ.get("BLOBNET_MAX_MEMORY")
-        _max_memory = _bytes(given, "BLOBNET_MAX_MEMORY") if given else int(_MEMORY_SHARE * machine_memory())
-    return _max_memory
-
-
-def set_max_memory(size: int | str) -> None:
-    """``size``: bytes, or a text such as ``512M``, ``8G`` or ``1.5T``."""
-    global _max_memory
-    _max_memory = _bytes(str(size), "max-memory")
+    _max_memory = None if size is None else _bytes(str(size), "max-memory")
 
 
 def machine_memory() -> int:

@@ -29,6 +29,16 @@ def test_a_wrong_size_is_named(text):
         config.set_max_memory(text)
 
 
+def test_what_is_given_is_told_from_the_default(monkeypatch):
+    assert config.given_max_memory() is None
+    monkeypatch.setenv("BLOBNET_MAX_MEMORY", "2K")
+    assert config.given_max_memory() == 2048
+    config.set_max_memory("1K")
+    assert config.given_max_memory() == config.max_memory() == 1024
+    config.set_max_memory(None)
+    assert config.given_max_memory() == 2048
+
+
 def test_a_key_is_charged_once():
     config.set_max_memory(100)
     budget = Budget()

@@ -31,7 +31,8 @@ def survey(layer: pb.LayerParameter, context: Context) -> Survey:
     """Read every example of the layer's source; a source that cannot be opened is a fault, too."""
     spawning = multiprocessing.get_context("spawn")
     options = {"phase": context.phase, "folder": context.folder, "untrusted": context.untrusted}
-    with concurrent.futures.ProcessPoolExecutor(1, spawning) as pool:
+    memory = (config.given_max_memory(),)
+    with concurrent.futures.ProcessPoolExecutor(1, spawning, config.set_max_memory, memory) as pool:
         try:
             return pool.submit(_survey, layer.SerializeToString(), options).result()
         except BrokenProcessPool:

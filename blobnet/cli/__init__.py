@@ -84,7 +84,9 @@ def _run(argv: Sequence[str]) -> None:
         command = _command(argv[0])
         parser = flags.Parser(prog=f"blobnet {argv[0]}", description=_summary(command))
         command.add_flags(parser)
-        command.run(parser.parse(argv[1:]))
+        args = parser.parse(argv[1:])
+        flags.set_max_memory(args)
+        command.run(args)
 
 
 def _command(name: str) -> ModuleType:

@@ -17,7 +17,6 @@ def run(args: argparse.Namespace) -> None:
     from blobnet import check
     from blobnet.check.findings import ERROR
 
-    flags.set_limits(args)
     flags.import_modules(args)
     found = [
         finding for file in args.files for finding in check.check(file, args.data, args.untrusted, args.allow_python)

@@ -9,6 +9,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("database", metavar="INPUT_DB", help="the database folder")
     parser.add_argument("output", nargs="?", metavar="OUTPUT_FILE", help="the binaryproto to write")
     flags.add_backend(parser)
+    flags.add_max_memory(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_switch("check_size", help="images of different sizes are an error")
     parser.add_switch("encoded", help="store image files as they are instead of bare pixels")
     parser.add_flag("encode_type", default="", metavar="png|jpg|...", help="store image files of this format")
+    flags.add_max_memory(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("backend", choices=flags.BACKENDS, help="kind of database")
     parser.add_argument("mode", nargs="?", choices=["CPU", "GPU"], help="accepted for Caffe's sake; the CPU runs")
     parser.add_argument("device", nargs="?", metavar="DEVICE_ID=0", help="accepted for Caffe's sake")
+    flags.add_max_memory(parser)
 
 
 def run(args: argparse.Namespace) -> None:

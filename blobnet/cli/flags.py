@@ -145,6 +145,7 @@ def add_images(parser: Parser) -> None:
     parser.add_flag("model_def", needed=True, metavar="FILE", help="the deploy prototxt")
     parser.add_flag("pretrained_model", needed=True, metavar="FILE", help="the caffemodel")
     parser.add_switch("gpu", help="accepted for Caffe's sake; the CPU runs")
+    add_max_memory(parser)
     parser.add_flag("mean_file", default="", metavar="FILE", help="a mean to subtract: .npy or .binaryproto")
     help_text = "factor from the image's [0, 1] to the net's range, before the mean (default: 255)"
     parser.add_flag("raw_scale", type=float, default=255.0, metavar="X", help=help_text)
@@ -160,7 +161,14 @@ def image_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def add_limits(parser: Parser) -> None:
     parser.add_switch("untrusted", help="refuse nets that leave their folder: files outside it, devices, Python layers")
-    help_text = "memory that the blobs of a net may take (default: BLOBNET_MAX_MEMORY, else 9/10 of the machine's)"
+    add_max_memory(parser)
+
+
+def add_max_memory(parser: Parser) -> None:
+    help_text = (
+        "memory that the blobs of a net may take, and one image while it is read (default: BLOBNET_MAX_MEMORY, "
+        "else 9/10 of the machine's, and for the image 64 MiB and four times its file)"
+    )
     parser.add_flag("max-memory", metavar="8G", help=help_text)
 
 
@@ -189,9 +197,11 @@ def whole_numbers(text: str) -> list[int]:
 # What those flags ask for
 
 
-def set_limits(args: argparse.Namespace) -> None:
-    if args.max_memory is not None:
-        config.set_max_memory(args.max_memory)
+def set_max_memory(args: argparse.Namespace) -> None:
+    """Take --max-memory, where the command has it, out of the arguments and set it."""
+    size = vars(args).pop("max_memory", None)
+    if size is not None:
+        config.set_max_memory(size)
 
 
 def use_cpu(args: argparse.Namespace, wants_gpu: bool = False) -> None:
@@ -228,7 +238,6 @@ def build_net(args: argparse.Namespace, phase: str) -> "Net":
     from blobnet.proto import blobnet_pb2 as pb
 
     use_cpu(args)
-    set_limits(args)
     import_modules(args)
     net = Net(
         args.model,

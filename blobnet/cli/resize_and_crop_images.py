@@ -12,6 +12,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("input", metavar="FILE", help="a list of the images, one a line (default: all of the folder)")
     help_text = "how to resize: as OpenCV does, or smoothly (default: opencv)"
     parser.add_flag("image_lib", type=str.lower, choices=["opencv", "pil"], default="opencv", help=help_text)
+    flags.add_max_memory(parser)
 
 
 def run(args: argparse.Namespace) -> None:

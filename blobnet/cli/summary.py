@@ -21,7 +21,6 @@ def run(args: argparse.Namespace) -> None:
     from blobnet import summary
     from blobnet.proto import blobnet_pb2 as pb
 
-    flags.set_limits(args)
     flags.import_modules(args)
     found = summary.summarize(
         args.net,

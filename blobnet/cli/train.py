@@ -55,7 +55,6 @@ def run(args: argparse.Namespace) -> None:
         if args.weights and not state:
             param.weights.append(args.weights)
         flags.use_cpu(args, param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU)
-        flags.set_limits(args)
         flags.import_modules(args)
         solver = solvers.create(param, allowed_modules=args.allow_python, untrusted=args.untrusted, lean=True)
         if args.strict and args.weights:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from blobnet import cli
 from blobnet.cli import flags
 from blobnet.errors import BlobnetError
 
@@ -79,6 +80,17 @@ def test_faults(parser, argv, said):
     with pytest.raises(BlobnetError) as caught:
         parser.parse(argv)
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "command",
+    """train test time check classify detect convert_imageset compute_image_mean extract_features
+    resize_and_crop_images""".split(),  # noqa: SIM905
+)
+def test_commands_that_read_images_take_a_limit_of_memory(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert "--max-memory 8G" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
