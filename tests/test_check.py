@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from blobnet import check
+from blobnet import check, config
 from blobnet.check import findings
 from blobnet.cli import main
 from blobnet.data.lmdb import write_database
@@ -225,6 +225,19 @@ def test_images(folder):
     (folder / "net.prototxt").write_text(net)
     texts = [finding.fault.message for finding in check.check("net.prototxt", data=True)]
     assert len(texts) == 2 and "bad.png: cannot decode" in texts[0] and "none.png: cannot read" in texts[1]
+
+
+def test_images_are_read_in_the_memory_that_is_allowed(folder, monkeypatch, capsys):
+    monkeypatch.setattr(config, "_max_memory", None)
+    (folder / "good.png").write_bytes(images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
+    (folder / "list.txt").write_text("good.png 1\n")
+    data = """layer { name: "in" type: "ImageData" top: "data" top: "label"
+        image_data_param { source: "list.txt" batch_size: 1 } }
+        """
+    (folder / "net.prototxt").write_text(data + CONV + SCORE + LOSS)
+    assert main(["check", "--data", "net.prototxt"]) == 0
+    assert main(["check", "--data", "--max-memory=1M", "net.prototxt"]) == 1
+    assert "the limit is 1 MiB, as set" in capsys.readouterr().out
 
 
 def test_rows(folder):

@@ -1,19 +1,23 @@
 """Images as OpenCV gives them: bytes, blue first, H x W x C; decoded by Pillow, resized by a kernel of our own."""
 
+import contextlib
+import ctypes
 import io
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from blobnet import config
+from blobnet.budget import shown
 from blobnet.errors import BlobnetError
-from blobnet.io.files import most_decoded, read_bytes
+from blobnet.io import image_memory
+from blobnet.io.files import most_decoded, os_errors, read_bytes
 from blobnet.kernels import augment
 
-MEMORY_LIMIT = 448 << 20  # that decoding one image may take, however large its file: 64 megapixels of colour
-PIXELS_OF_A_BYTE = 16  # at most in a photograph, which takes half a bit for each, or more
 STRIP = 1 << 17  # pixels that are converted at a time
-STRIP_BYTES = 3 << 20  # that this takes
+WORKSPACE = 5 << 20  # bytes that this takes, and tables of decoders
 FILE_LIMIT = 1 << 30
 
 _ORIENTATION = 0x0112  # in EXIF
@@ -49,15 +53,10 @@ def decode(data: bytes, color: bool | None, place: str) -> np.ndarray:
 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            cost = _bytes_of_a_pixel(image, _channels(image, color))
-            room = most_decoded(len(data)) - len(data) - STRIP_BYTES
-            limit = min(MEMORY_LIMIT // cost, max(room // cost, PIXELS_OF_A_BYTE * len(data)))
-            if image.width * image.height > limit:
-                shown = f"{image.width} x {image.height} pixels are too many for {len(data)} bytes"
-                raise ValueError(f"{shown}; the limit is {limit}")
             if color is False:
                 image.draft("L", image.size)  # a JPEG's own luminance
-            return _copy(image, color)
+            waits = _must_wait(image, _channels(image, color), data)
+            return _copy(image, color, waits)
     except UnidentifiedImageError as error:
         raise BlobnetError(f"cannot decode the image: it is none of {', '.join(_FORMATS)}", file=place) from error
     except Exception as error:  # Pillow's readers let errors of many kinds through
@@ -136,30 +135,72 @@ def _weights(parts: np.ndarray) -> np.ndarray:
     return np.rint(weights).astype(np.int32)
 
 
-def _bytes_of_a_pixel(image, channels: int) -> int:
-    """What decoding holds at its peak: Pillow's image, and beside it what the decoder does, then the result."""
-    held = {"1": 1, "L": 1, "P": 1, "I;16": 2}.get(image.mode, 4)
-    decoders = 0
-    if image.format == "WEBP":
-        decoders = 12  # two canvases and a frame
-    elif "progressive" in image.info:
-        decoders = 2 * len(image.getbands())  # coefficients
-    return held + max(decoders, channels)
+def _must_wait(image, channels: int, data: bytes) -> bool:
+    """Whether the result must wait until Pillow's image is gone; an error where not even that is within the bound."""
+    given = config.given_max_memory()
+    limit, rule = (most_decoded(len(data)), "64 MiB and four times the file") if given is None else (given, "as set")
+    held, decoder = image_memory.needed(image, data)
+    result, besides = channels * image.width * image.height, len(data) + WORKSPACE
+    least = besides + max(held + decoder, result)
+    if least > limit:
+        raise ValueError(
+            f"its {image.width} x {image.height} pixels take {shown(least)}; the limit is {shown(limit)}, {rule}. "
+            "Make it smaller, or set BLOBNET_MAX_MEMORY or --max-memory"
+        )
+    return besides + held + decoder + result > limit
 
 
-def _copy(image, color: bool | None) -> np.ndarray:
+def _copy(image, color: bool | None, waits: bool) -> np.ndarray:
     """The pixels, upright unless as stored, strip by strip: beside the image only the result has its size."""
     image.load()
     orientation = 1 if color is None else image.getexif().get(_ORIENTATION, 1)
-    sides = (image.width, image.height) if orientation in _ON_ITS_SIDE else (image.height, image.width)
+    width, height = image.size
+    sides = (width, height) if orientation in _ON_ITS_SIDE else (height, width)
     pixels = np.empty((*sides, _channels(image, color)), np.uint8)
     as_stored = _AS_STORED.get(orientation, np.asarray)(pixels)
-    grey = _PNG_GREY if image.format == "PNG" else _GREY
-    rows = max(1, STRIP // image.width)
-    for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        as_stored[top : top + rows] = _pixels(strip, color, grey)
+    boxes = list(_boxes(width, height))
+    strips = _strips(image, color, boxes)
+    for (left, top, right, bottom), strip in zip(boxes, _kept(strips, image) if waits else strips, strict=True):
+        as_stored[top:bottom, left:right] = strip
     return pixels
+
+
+def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        for left in range(0, width, STRIP):
+            yield left, top, min(left + STRIP, width), min(top + rows, height)
+
+
+def _strips(image, color: bool | None, boxes: Iterable[tuple[int, int, int, int]]) -> Iterator[np.ndarray]:
+    grey = _PNG_GREY if image.format == "PNG" else _GREY
+    return (_pixels(image.crop(box), color, grey) for box in boxes)
+
+
+def _kept(strips: Iterable[np.ndarray], image) -> Iterator[np.ndarray]:
+    """The same strips, from a temporary file, after the image that they are of is gone."""
+    folder = tempfile.gettempdir()
+    with (
+        os_errors(folder, "keep the pixels there while they are decoded; TMPDIR may name a folder with more room"),
+        tempfile.TemporaryFile(dir=folder) as file,
+    ):
+        shapes = []
+        for strip in strips:
+            file.write(strip.data)
+            shapes.append(strip.shape)
+        image.close()
+        _give_back()
+        file.seek(0)
+        for shape in shapes:
+            strip = np.empty(shape, np.uint8)
+            file.readinto(strip.data)
+            yield strip
+
+
+def _give_back() -> None:
+    """Have the system get what was freed: glibc keeps tens of megabytes for later."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _channels(image, color: bool | None) -> int:
@@ -193,8 +234,8 @@ def _grey_plane(image, color: bool | None) -> np.ndarray:
 
 def _blue_first(image, alpha: bool) -> np.ndarray:
     if image.mode == "CMYK":
-        ink = np.asarray(image).astype(np.int32)
-        white = 255 - ink[:, :, 3:]
+        ink = np.asarray(image)
+        white = (255 - ink[:, :, 3:]).astype(np.uint16)
         return (white - (ink[:, :, 2::-1] * white >> 8)).astype(np.uint8)
     rgb = np.asarray(image.convert("RGBA" if alpha else "RGB"))
     bgr = np.empty_like(rgb)

@@ -5,6 +5,7 @@ A case is a folder of files, ``{name: content}``, of which one is mutated; ``rea
 
 import contextlib
 import functools
+import io
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from PIL import ExifTags, Image
 
 from blobnet import config, snapshot
 from blobnet.data import database, image_list
@@ -165,6 +167,26 @@ def pictures() -> list[bytes]:
     return [images.encode(image, kind) for image, kind in kinds]
 
 
+def packed_pictures() -> list[bytes]:
+    """As other programs write them: in several scans, turned, with a palette or an alpha, compressed."""
+    image, exif = Image.open(io.BytesIO(pictures()[1])), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    return [
+        saved(image, "JPEG", progressive=True, exif=exif),
+        saved(image.convert("CMYK"), "JPEG"),
+        saved(image.convert("P"), "PNG", exif=exif),
+        saved(image.convert("RGBA"), "WEBP", lossless=True),
+        saved(image, "TIFF", compression="tiff_lzw", tiffinfo=exif),
+        saved(image, "TIFF", compression="jpeg"),
+    ]
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
 def data_of(shape: tuple[int, int, int]) -> list[bytes]:
     count = int(np.prod(shape))
     sizes = dict(zip(("channels", "height", "width"), shape, strict=True))
@@ -291,7 +313,7 @@ def _read_all(folder: Path, backend: int) -> None:
             files.parse_message(value, pb.Datum(), "record")
 
 
-@target(lambda: single(*pictures()), allowance=384 * MB)
+@target(lambda: single(*pictures(), *packed_pictures()))
 def read_image(folder: Path, dice: random.Random):
     images.read_image(folder / FILE, dice.choice((True, False, None)))
 

@@ -1,17 +1,26 @@
 """Decoding and resizing. That pixels are OpenCV's is held in tests/test_golden_files.py, against recorded ones."""
 
 import io
+import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from blobnet import BlobnetError
-from blobnet.io import images
+from blobnet import BlobnetError, config
+from blobnet.io import image_memory, images
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch):
+    monkeypatch.setattr(config, "_max_memory", None)
+    monkeypatch.delenv("BLOBNET_MAX_MEMORY", raising=False)
 
 
 def encoded(pixels, mode=None, format="PNG", **options) -> bytes:
@@ -86,34 +95,126 @@ def test_a_damaged_image_is_an_error_that_names_the_record(data):
         images.decode(data, True, "record 7")
 
 
-def test_a_decompression_bomb_is_refused_before_decoding(monkeypatch):
-    monkeypatch.setattr(images, "MEMORY_LIMIT", 63 * 7 - 1)
-    with pytest.raises(BlobnetError, match="7 x 9 pixels are too many for .* bytes; the limit is 62"):
-        images.decode(encoded(PIXELS), True, "here")
+def tightest(data, color=True) -> int:
+    """The least memory in which an image is read."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("L" if color is False else None, image.size)
+        held, decoder = image_memory.needed(image, data)
+        result = images._channels(image, color) * image.width * image.height
+    return len(data) + images.WORKSPACE + max(held + decoder, result)
 
 
 @pytest.mark.parametrize(
-    ("shape", "options", "limit"),
+    ("shape", "options", "cost"),
     [
-        ((4200, 4200), {}, 16),  # of grey
-        ((4000, 4000, 3), {}, 9),
-        ((4000, 4000, 3), {"format": "JPEG"}, 9),
-        ((2600, 2600, 3), {"format": "JPEG", "progressive": True}, 6),
-        ((2000, 2000, 3), {"format": "WEBP"}, 3),
+        ((4600, 4600), {}, 3),  # of grey, whose result is larger
+        ((4100, 4000, 3), {}, 4),
+        ((4100, 4000, 3), {"format": "JPEG"}, 4),
+        ((2600, 3600, 3), {"format": "JPEG", "progressive": True}, 7),
+        ((2600, 2600, 3), {"format": "JPEG", "progressive": True, "subsampling": 0}, 10),
+        ((2000, 2000, 3), {"format": "WEBP"}, 16),
+        ((3000, 3000, 3), {"format": "TIFF", "compression": "jpeg", "tiffinfo": {278: 3000}}, 16),
     ],
 )
-def test_an_image_may_be_as_large_as_its_file_makes_credible(shape, options, limit):
-    """White, of few bytes: 64 MiB by what each pixel takes in its format."""
-    with pytest.raises(BlobnetError, match=rf"pixels are too many for .* bytes; the limit is {limit}\d{{6}}$"):
-        images.decode(encoded(np.full(shape, 255, np.uint8), **options), True, "here")
+def test_a_bomb_is_refused_by_its_header(shape, options, cost):
+    """White, of few bytes: with the file and what strips need, each pixel counts."""
+    data = encoded(np.full(shape, 255, np.uint8), **options)
+    with pytest.raises(BlobnetError, match="here: cannot decode the image: its ") as error:
+        images.decode(data, True, "here")
+    text = rf"{shape[1]} x {shape[0]} pixels take ([\d.]+) MiB; the limit is ([\d.]+) MiB, 64 MiB and four times "
+    text += r"the file\. Make it smaller, or set BLOBNET_MAX_MEMORY or --max-memory$"
+    taken, limit = map(float, re.search(text, str(error.value)).groups())
+    besides = len(data) + images.WORKSPACE
+    assert taken == pytest.approx((cost * shape[0] * shape[1] + besides) / (1 << 20), abs=0.5)
+    assert limit == pytest.approx(64 + 4 * len(data) / (1 << 20), abs=0.06)
 
 
-def test_a_photograph_may_be_as_large_as_those_of_telephones():
-    """Twelve megapixels in far fewer bytes than they have."""
-    noise = np.random.default_rng(0).integers(0, 60, (3024, 4032, 3), np.uint8)
-    data = encoded(noise, format="JPEG", quality=40)
-    assert len(data) < 2_900_000
-    assert images.decode(data, True, "here").shape == noise.shape
+def test_padding_buys_no_more_than_four_times_itself():
+    data = encoded(np.full((5000, 5000, 3), 255, np.uint8), format="JPEG") + bytes(2 << 20)
+    with pytest.raises(BlobnetError, match="5000 x 5000 pixels take 10.* MiB; the limit is 7.* MiB"):
+        images.decode(data, True, "here")
+
+
+def in_a_scan_each(grey: bytes) -> bytes:
+    """A sequential JPEG of three components, each like the one of ``grey`` and in a scan of its own."""
+    segments, at = [], 2
+    while not segments or segments[-1][0] != 0xDA:
+        size = int.from_bytes(grey[at + 2 : at + 4], "big")
+        segments.append((grey[at + 1], grey[at + 4 : at + 2 + size]))
+        at += 2 + size
+    made = [grey[:2]]
+    for marker, body in segments[:-1]:
+        if marker == 0xC0:
+            body = body[:5] + bytes([3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0])
+        made.append(bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body)
+    for component in (1, 2, 3):
+        made.append(bytes([0xFF, 0xDA, 0, 8, 1, component, 0, 0, 63, 0]) + grey[at:-2])
+    return b"".join(made) + grey[-2:]
+
+
+@pytest.mark.parametrize("spoil", [bytes, lambda data: data.replace(b"\xff\xda", b"\x00\xff\xda", 1)])
+def test_scans_of_single_components_count_as_those_of_a_progressive_jpeg(spoil):
+    data = in_a_scan_each(encoded(np.full((2600, 2600), 255, np.uint8), format="JPEG"))
+    small = in_a_scan_each(encoded(PIXELS[:, :, 0], format="JPEG"))
+    assert images.decode(small, True, "here").shape == (9, 7, 3)
+    with pytest.raises(BlobnetError, match="2600 x 2600 pixels take 69"):
+        images.decode(spoil(data), True, "here")
+
+
+def test_who_sets_a_limit_has_it_for_each_image(monkeypatch):
+    data = encoded(np.full((2000, 2100, 3), 255, np.uint8), format="WEBP")
+    with pytest.raises(BlobnetError, match="64 MiB and four times the file"):
+        images.decode(data, True, "here")
+    monkeypatch.setenv("BLOBNET_MAX_MEMORY", str(tightest(data)))
+    assert images.decode(data, True, "here").shape == (2000, 2100, 3)
+    monkeypatch.setenv("BLOBNET_MAX_MEMORY", str(tightest(data) - 1))
+    with pytest.raises(BlobnetError, match="the limit is 69.* MiB, as set. Make it smaller, or set BLOBNET_MAX_MEMORY"):
+        images.decode(data, True, "here")
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The temporary files that have been made."""
+    files, make = [], tempfile.TemporaryFile
+
+    def counted(**options):
+        files.append(make(**options))
+        return files[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", counted)
+    return files
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_that_waited_in_a_file_are_the_same(monkeypatch, written, orientation):
+    monkeypatch.setattr(images, "STRIP", 14)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(PIXELS[:, :, :3], exif=exif)
+    at_once = images.decode(data, True, "here")
+    assert not written
+    config.set_max_memory(tightest(data))
+    np.testing.assert_array_equal(images.decode(data, True, "here"), at_once)
+    assert [file.closed for file in written] == [True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="writes to /dev/full")
+def test_a_full_temporary_folder_is_named(monkeypatch):
+    data = encoded(np.full((300, 300, 3), 255, np.uint8))
+    config.set_max_memory(tightest(data))
+    full = Path("/dev/full").open("r+b")  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: full)
+    said = rf"here: cannot decode the image: {tempfile.gettempdir()}: cannot keep .* TMPDIR .*: No space left on device"
+    with pytest.raises(BlobnetError, match=said):
+        images.decode(data, True, "here")
+
+
+def photograph(height, width) -> np.ndarray:
+    """Gradients and noise."""
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    colours = [120 * np.sin(rows / 300 + columns / 500), 90 * np.cos(columns / 200), 80 * np.sin(rows / 250)]
+    noise = np.random.default_rng(0).integers(-12, 13, (height, width, 1))
+    return np.clip(127 + np.stack(colours, axis=2) + noise, 0, 255).astype(np.uint8)
 
 
 PEAK = """
@@ -125,12 +226,31 @@ def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
-images.read_image(sys.argv[1])
+for path in sys.argv[1:-1]:
+    images.read_image(path)
 before = status("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
-images.read_image(sys.argv[2])
+images.read_image(sys.argv[-1])
 print(status("VmHWM") - before)
 """
+
+
+def peak(*paths) -> int:
+    """Bytes that a process takes to read the last image, beyond what it has after those before."""
+    run = subprocess.run([sys.executable, "-c", PEAK, *paths], capture_output=True, check=True, text=True)
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_photograph_of_a_telephone_is_read_within_the_bound(tmp_path):
+    """Of twelve megapixels and two bits each."""
+    data = encoded(photograph(3024, 4032), format="JPEG", quality=85)
+    assert 1.8 < 8 * len(data) / (3024 * 4032) < 2.2
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(encoded(PIXELS[:, :, :3], format="JPEG"))
+    large.write_bytes(data)
+    for before in ([small], [large, large]):  # after which the C library would keep what is freed
+        assert peak(*before, large) < (64 << 20) + 4 * len(data)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -142,6 +262,9 @@ print(status("VmHWM") - before)
         ((2000, 3000, 3), {"format": "TIFF", "compression": "tiff_lzw"}, 7),
         ((2000, 3000, 3), {"format": "JPEG"}, 7),
         ((2000, 3000, 3), {"format": "JPEG", "progressive": True, "subsampling": 0}, 10),
+        ((3000, 5000, 3), {"format": "JPEG"}, 4),
+        ((2000, 4000, 4), {"format": "JPEG", "mode": "CMYK"}, 7),
+        ((2000, 3000, 3), {"format": "TIFF", "compression": "tiff_adobe_deflate", "tiffinfo": {278: 2000}}, 7),
         ((1500, 2000, 3), {"format": "WEBP"}, 16),
     ],
 )
@@ -149,19 +272,23 @@ def test_decoding_takes_no_more_than_is_counted(tmp_path, shape, options, cost):
     paths = [tmp_path / "small", tmp_path / "large"]
     for path, extent in zip(paths, (8, None), strict=True):
         path.write_bytes(encoded(np.full(shape, 255, np.uint8)[:extent], **options))
-    run = subprocess.run([sys.executable, "-c", PEAK, *paths], capture_output=True, check=True, text=True)
     pixels = shape[0] * shape[1]
-    assert 0.9 * cost * pixels < int(run.stdout) < cost * pixels + images.STRIP_BYTES + (1 << 20)
+    assert 0.9 * cost * pixels < peak(*paths) < cost * pixels + paths[1].stat().st_size + images.WORKSPACE
 
 
+@pytest.mark.parametrize("strip", [3, 14])
 @pytest.mark.parametrize("color", [True, False, None])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK"])
-def test_an_image_in_strips_is_the_image(monkeypatch, mode, color):
+def test_an_image_in_strips_is_the_image(monkeypatch, written, mode, color, strip):
     file = io.BytesIO()
     Image.fromarray(PIXELS[:, :, :3]).convert(mode).save(file, "TIFF")
-    whole = images.decode(file.getvalue(), color, "here")
-    monkeypatch.setattr(images, "STRIP", 14)
-    np.testing.assert_array_equal(images.decode(file.getvalue(), color, "here"), whole)
+    data = file.getvalue()
+    whole = images.decode(data, color, "here")
+    monkeypatch.setattr(images, "STRIP", strip)
+    np.testing.assert_array_equal(images.decode(data, color, "here"), whole)
+    config.set_max_memory(tightest(data, color))
+    np.testing.assert_array_equal(images.decode(data, color, "here"), whole)
+    assert len(written) == 1
 
 
 def naive_resize(pixels, height, width):

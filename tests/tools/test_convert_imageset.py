@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blobnet import BlobnetError, cli, set_seed
+from blobnet import BlobnetError, cli, config, set_seed
 from blobnet.data import leveldb, lmdb
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.tools import convert_imageset
@@ -71,6 +71,13 @@ def test_images_that_cannot_be_read_are_left_out(folder, capsys):
     assert cli.main(["convert_imageset", ".", "list", "db"]) == 0
     assert [key for key, _ in records(folder / "db")] == [b"00000000_a.png", b"00000003_b.jpeg"]
     assert "list:2: left out: ./none.png: cannot read: No such file" in capsys.readouterr().err
+
+
+def test_images_are_read_in_the_memory_that_is_allowed(folder, monkeypatch, capsys):
+    monkeypatch.setattr(config, "_max_memory", None)
+    assert cli.main(["convert_imageset", "--max-memory=1M", ".", "list", "db"]) == 1
+    assert "a.png: cannot decode the image: its 4 x 3 pixels take 5 MiB; the limit is 1 MiB" in capsys.readouterr().err
+    assert cli.main(["convert_imageset", "--max-memory=6M", ".", "list", "db"]) == 0
 
 
 def test_shuffled(folder):
