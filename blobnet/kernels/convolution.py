@@ -7,8 +7,8 @@ With x [N, C, input pixels], w [O, C / G, taps], y [N, O, output pixels] and eve
     backward weights  dw[o, c, t] += sum over n, p of dy[n, o, p] x[n, c, pixel under tap t of p]
 
 Each is one ``product`` of the arrays as they lie in memory: im2col is never made, ``patches`` tells where the
-elements of its columns are. Where another way is faster it is taken: ``winograd``, ``depthwise``, ``spread``.
-A deconvolution is the same three with the first two exchanged.
+elements of its columns are. Where another way is faster it is taken: ``winograd``, ``pointwise``, ``depthwise``,
+``spread``. A deconvolution is the same three with the first two exchanged.
 
 A sum takes in the zeros of the padding, as Caffe's does: an infinite weight over padding gives NaN. The
 gradient of the input has no padding in Caffe, so there weights that are not finite take the reference path.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import depthwise, patches, product, reference, spread, winograd
+from blobnet.kernels import depthwise, patches, pointwise, product, reference, spread, winograd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
@@ -60,6 +60,10 @@ def forward(
         forward(_taken(x, geometry), w, y, _dense(geometry), group, bias, clip, accumulate, kept)
         return
     least = 0.0 if clip else -math.inf
+    if pointwise.pays(geometry, group, x.dtype):
+        filters = _ordered(kept, "pointwise", pointwise.panels, w[:, :, 0])
+        pointwise.correlate(x, filters, y, bias, least, accumulate)
+        return
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
     if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
         kept, "finite", all_finite, w
@@ -113,6 +117,9 @@ def backward_data(
         backward_data(dy, w, taken, _dense(geometry), group, bias)
         others = np.zeros(dx.shape[1], dx.dtype) if bias is None else bias
         parallel_for(patches.spread_pixels, dx.shape[0] * dx.shape[1], taken, pixels, others, dx)
+        return
+    if pointwise.pays(geometry, group, dy.dtype):
+        pointwise.correlate(dy, pointwise.panels(w[:, :, 0].T), dx, bias)
         return
     tiled = winograd.pays(geometry, len(dy), dx.shape[1], len(w), group, dy.dtype)
     if tiled and winograd.correlate(dy, w, dx, _reversed(geometry), bias, turned=True):

@@ -21,6 +21,9 @@ EDGES = {
     "padding larger than the kernel": {"size": (5, 5), "kernel": (1, 1), "pad": (2, 3), "stride": (2, 2)},
     "one pixel": {"size": (1, 1), "kernel": (1, 1)},
     "one tap at a stride": {"images": 3, "size": (7, 9), "kernel": (1, 1), "stride": (2, 3), "group": 2},
+    "one tap, parts of vectors": {"images": 3, "channels": 19, "filters": 13, "size": (9, 11), "kernel": (1, 1)},
+    "one tap, several blocks": {"channels": 5, "filters": 24, "size": (25, 31), "kernel": (1, 1)},
+    "one tap at a stride, many pixels": {"filters": 9, "size": (19, 22), "kernel": (1, 1), "stride": (2, 1)},
     "few outputs of long rows": {"size": (9, 40), "kernel": (5, 11), "stride": (2, 1), "dilation": (1, 2)},
     "one pixel, padded": {"size": (1, 1), "kernel": (3, 3), "pad": (1, 1)},
     "no spatial axis": {"size": (), "kernel": ()},
@@ -170,6 +173,7 @@ def test_the_reference_path(monkeypatch):
         "winograd, 5 x 5",
         "winograd, more sums than the cache holds",
         "winograd, many channels",
+        "one tap, several blocks",
     ],
 )
 def test_the_same_bits_on_any_number_of_threads(name):
@@ -200,7 +204,7 @@ def test_infinity_and_nan_reach_what_the_sum_says(name, value, array):
 
 
 CLIPPED = {
-    **{name: EDGES[name] for name in ("full blocks", "winograd", "one pixel, padded")},
+    **{name: EDGES[name] for name in ("full blocks", "winograd", "one pixel, padded", "one tap, parts of vectors")},
     "grouped": {"channels": 6, "filters": 4, "group": 2, "size": (9, 8), "kernel": (3, 2), "stride": (2, 1)},
     "long sums, taken apart": {"channels": 700, "filters": 6, "size": (4, 4), "kernel": (1, 1)},
 }
