@@ -15,6 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet import config
+from blobnet.kernels.workspace import CACHE_LINE
 
 _features = llvmlite.binding.get_host_cpu_features()
 _registers = 32 if _features.get("avx512f") or _features.get("neon") else 16
@@ -122,6 +123,12 @@ class Emitter:
         """The vector where the sign is positive or NaN, else 0: what passes a ReLU."""
         return self.builder.select(self.builder.fcmp_ordered("<=", sign, self.zero()), self.zero(), vector)
 
+    def fetch(self, base: ir.Value, position: ir.Value, to_write: bool = False) -> None:
+        """Have the memory at a position, if there is some, on its way to the second cache; to write, to the first."""
+        pointer = self.builder.bitcast(self.address(base, position), ir.IntType(8).as_pointer())
+        kind = [_int32(1), _int32(3)] if to_write else [_int32(0), _int32(2)]
+        self._call("llvm.prefetch.p0", ir.VoidType(), [pointer, *kind, _int32(1)])
+
     def keep_order(self) -> None:
         """No load crosses this line: loaded all at once, the vectors to come would not fit into the registers."""
         nothing = ir.FunctionType(ir.VoidType(), [])
@@ -176,6 +183,40 @@ def copy_first(typing, target, i, source, j, count):
         return context.get_dummy_value()
 
     return types.void(target, types.intp, source, types.intp, types.intp), emit
+
+
+@intrinsic
+def fetch_to_write(typing, target, i, count):
+    """Have target[i : i + count] on its way to the first cache."""
+
+    def emit(context, builder, signature, arguments):
+        emitter, target = opened(context, builder, signature, arguments, 0)
+        _, i, count = arguments
+        with cgutils.for_range_slice(builder, _index(0), count, _index(CACHE_LINE // emitter.itemsize)) as (n, _):
+            emitter.fetch(target, builder.add(i, n), to_write=True)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, types.intp), emit
+
+
+def whole_copy(vectors: int):
+    """The intrinsic that copies so many whole vectors."""
+
+    @intrinsic
+    def copy_whole(typing, target, i, source, j):
+        """target[i + n] = source[j + n] for all their elements n."""
+
+        def emit(context, builder, signature, arguments):
+            emitter, target, source = opened(context, builder, signature, arguments, 0, 2)
+            places = [_index(number * emitter.lanes) for number in range(vectors)]
+            copied = [emitter.load(source, builder.add(arguments[3], place)) for place in places]
+            for place, vector in zip(places, copied, strict=True):
+                emitter.store(vector, target, builder.add(arguments[1], place))
+            return context.get_dummy_value()
+
+        return types.void(target, types.intp, source, types.intp), emit
+
+    return copy_whole
 
 
 def transposing_copy(most: int):
@@ -234,60 +275,74 @@ def write_transposed(typing, target, j, step, source, i, bias, b, least, accumul
     return types.void(target, index, index, source, index, bias, index, least, types.boolean, index), emit
 
 
-def tile_product(vectors: int):
-    """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns."""
+def tile_product(vectors: int, fetches: bool = False):
+    """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns.
 
-    @intrinsic
-    def multiply_tile(typing, a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate):
-        """C = A B, or C += A B, where row r, depth d and column n are found at
+    multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate): C = A B, or C += A B, where row
+    r, depth d and column n are found at
 
         a[i + r a_row + d a_step],  b[j + d b_step + n],  c[k + r c_row + n]
 
-        a_row and a_step may be arrays of offsets instead of distances: a[i + a_row[r] + a_step[d]].
-        """
-        tables = isinstance(a_row, types.Array)
+    a_row and a_step may be arrays of offsets instead of distances: a[i + a_row[r] + a_step[d]].
+    If it fetches, it takes (later, start, distance) besides: later[start + d distance] comes to the second cache.
+    """
 
-        def emit(context, builder, signature, arguments):
-            emitter, a, b, c = opened(context, builder, signature, arguments, 0, 4, 8)
-            _, i, a_row, a_step, _, j, b_step, depth, _, k, c_row, accumulate = arguments
+    def emit(context, builder, signature, arguments):
+        tables = isinstance(signature.args[2], types.Array)
+        emitter, a, b, c = opened(context, builder, signature, arguments, 0, 4, 8)
+        _, i, a_row, a_step, _, j, b_step, depth, _, k, c_row, accumulate, *fetched = arguments
+        if tables:
+            _, a_row, a_step = opened(context, builder, signature, arguments, 2, 3)
+        if fetched:
+            _, later = opened(context, builder, signature, arguments, 12)
+
+        def offset(distance, count):
             if tables:
-                _, a_row, a_step = opened(context, builder, signature, arguments, 2, 3)
+                return builder.load(builder.gep(distance, [_index(count)]))
+            return builder.mul(distance, _index(count))
 
-            def offset(distance, count):
-                if tables:
-                    return builder.load(builder.gep(distance, [_index(count)]))
-                return builder.mul(distance, _index(count))
-
-            rows, columns = range(TILE_ROWS), range(vectors)
-            a_starts = [builder.add(i, offset(a_row, r)) for r in rows]
-            spots = [
-                builder.add(builder.add(k, builder.mul(c_row, _index(r))), _index(v * emitter.lanes))
-                for r in rows
-                for v in columns
-            ]
-            sums = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in spots]
-            with builder.if_then(accumulate):
-                for spot, total in zip(spots, sums, strict=True):
-                    builder.store(emitter.load(c, spot), total)
-            with cgutils.for_range(builder, depth) as loop:
-                a_depth, b_row = offset(a_step, loop.index), builder.add(j, builder.mul(loop.index, b_step))
-                b_vectors = [emitter.load(b, builder.add(b_row, _index(v * emitter.lanes))) for v in columns]
-                for r in rows:
-                    emitter.keep_order()
-                    factor = emitter.splat(builder.load(emitter.address(a, builder.add(a_starts[r], a_depth))))
-                    for v in columns:
-                        total = sums[r * vectors + v]
-                        builder.store(emitter.multiply_add(factor, b_vectors[v], builder.load(total)), total)
+        rows, columns = range(TILE_ROWS), range(vectors)
+        a_starts = [builder.add(i, offset(a_row, r)) for r in rows]
+        spots = [
+            builder.add(builder.add(k, builder.mul(c_row, _index(r))), _index(v * emitter.lanes))
+            for r in rows
+            for v in columns
+        ]
+        sums = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in spots]
+        with builder.if_then(accumulate):
             for spot, total in zip(spots, sums, strict=True):
-                emitter.store(builder.load(total), c, spot)
-            return context.get_dummy_value()
+                builder.store(emitter.load(c, spot), total)
+        with cgutils.for_range(builder, depth) as loop:
+            a_depth, b_row = offset(a_step, loop.index), builder.add(j, builder.mul(loop.index, b_step))
+            if fetched:
+                _, start, distance = fetched
+                emitter.fetch(later, builder.add(start, builder.mul(loop.index, distance)))
+            b_vectors = [emitter.load(b, builder.add(b_row, _index(v * emitter.lanes))) for v in columns]
+            for r in rows:
+                emitter.keep_order()
+                factor = emitter.splat(builder.load(emitter.address(a, builder.add(a_starts[r], a_depth))))
+                for v in columns:
+                    total = sums[r * vectors + v]
+                    builder.store(emitter.multiply_add(factor, b_vectors[v], builder.load(total)), total)
+        for spot, total in zip(spots, sums, strict=True):
+            emitter.store(builder.load(total), c, spot)
+        return context.get_dummy_value()
 
-        index = types.intp
-        steps = [a_row, a_step] if tables else [index, index]
-        arguments = [a, index, *steps, b, index, index, index, c, index, index, types.boolean]
-        return types.void(*arguments), emit
+    index = types.intp
 
-    return multiply_tile
+    @intrinsic
+    def multiply_tile(typing, a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate):
+        steps = [a_row, a_step] if isinstance(a_row, types.Array) else [index, index]
+        return types.void(a, index, *steps, b, index, index, index, c, index, index, types.boolean), emit
+
+    @intrinsic
+    def multiply_and_fetch(
+        typing, a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, start, distance
+    ):
+        tile = [a, index, index, index, b, index, index, index, c, index, index, types.boolean]
+        return types.void(*tile, later, index, index), emit
+
+    return multiply_and_fetch if fetches else multiply_tile
 
 
 def tile_transform(matrix: list[list[float]]):

@@ -155,7 +155,8 @@ def spread_blocks(start, stop, w, w_layout: product.Layout, dy, dy_layout: produ
                 dy, dy_layout, group, column, column_stop, k, k_stop, b_panels, shape.panel, shape.lanes, shape.lanes
             )
             extents = row_stop - row, column_stop - column, k_stop - k
-            product.multiply_panels(panels, b_panels, sums, extents, shape, k > 0)
+            later = product.ahead(dy, dy_layout, group, column, k_stop, depth)
+            product.multiply_panels(panels, b_panels, sums, extents, shape, k > 0, later)
         for channel in range(row // taps, row_stop // taps):
             number = group * channels + channel
             columns = sums[(channel * taps - row) * shape.columns :]

@@ -81,6 +81,40 @@ def test_tile_product(dtype, vectors):
 
 
 @DTYPES
+def test_tile_product_that_fetches(dtype):
+    multiply, multiply_and_fetch = simd.tile_product(2), simd.tile_product(2, fetches=True)
+
+    @jit(cache=False)
+    def run(a, b, plain, found, beyond):
+        size = a, 0, 1, simd.TILE_ROWS, b, 0, b.shape[1], len(b)
+        multiply(*size, plain, 0, plain.shape[1], False)
+        multiply_and_fetch(*size, found, 0, found.shape[1], False, b, beyond, b.shape[1])
+
+    generator = np.random.default_rng(0)
+    a, b = (generator.standard_normal((9, size)).astype(dtype) for size in (simd.TILE_ROWS, 2 * simd.lanes(dtype)))
+    plain, found = np.zeros((2, simd.TILE_ROWS, b.shape[1]), dtype)
+    for beyond in (0, 1 << 50):
+        run(a, b, plain, found, beyond)
+        np.testing.assert_array_equal(found, plain)
+        np.testing.assert_allclose(found, a.T @ b, atol=1e-5)
+
+
+@DTYPES
+def test_whole_copy(dtype):
+    copy = simd.whole_copy(2)
+
+    @jit(cache=False)
+    def run(target, source):
+        simd.fetch_to_write(target, 3, target.size)
+        copy(target, 3, source, 5)
+
+    size = 2 * simd.lanes(dtype)
+    source, target = np.arange(size + 9, dtype=dtype), np.full(size + 7, -1, dtype)
+    run(target, source)
+    np.testing.assert_array_equal(target, [-1] * 3 + list(range(5, 5 + size)) + [-1] * 4)
+
+
+@DTYPES
 def test_tile_product_of_scattered_elements(dtype):
     multiply = simd.tile_product(2)
 
