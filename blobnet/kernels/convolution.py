@@ -60,7 +60,7 @@ def forward(
         forward(_taken(x, geometry), w, y, _dense(geometry), group, bias, clip, accumulate, kept)
         return
     least = 0.0 if clip else -math.inf
-    if pointwise.pays(geometry, group, x.dtype):
+    if pointwise.pays(geometry, x, group):
         filters = _ordered(kept, "pointwise", pointwise.panels, w[:, :, 0])
         pointwise.correlate(x, filters, y, bias, least, accumulate)
         return
@@ -118,7 +118,7 @@ def backward_data(
         others = np.zeros(dx.shape[1], dx.dtype) if bias is None else bias
         parallel_for(patches.spread_pixels, dx.shape[0] * dx.shape[1], taken, pixels, others, dx)
         return
-    if pointwise.pays(geometry, group, dy.dtype):
+    if pointwise.pays(geometry, dy, group):
         pointwise.correlate(dy, pointwise.panels(w[:, :, 0].T), dx, bias)
         return
     tiled = winograd.pays(geometry, len(dy), dx.shape[1], len(w), group, dy.dtype)

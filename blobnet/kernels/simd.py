@@ -123,11 +123,11 @@ class Emitter:
         """The vector where the sign is positive or NaN, else 0: what passes a ReLU."""
         return self.builder.select(self.builder.fcmp_ordered("<=", sign, self.zero()), self.zero(), vector)
 
-    def fetch(self, base: ir.Value, position: ir.Value, to_write: bool = False) -> None:
-        """Have the memory at a position, if there is some, on its way to the second cache; to write, to the first."""
+    def fetch(self, base: ir.Value, position: ir.Value, cache: int, to_write: bool = False) -> None:
+        """Have the memory at a position, if there is some, on its way to the first or second cache."""
         pointer = self.builder.bitcast(self.address(base, position), ir.IntType(8).as_pointer())
-        kind = [_int32(1), _int32(3)] if to_write else [_int32(0), _int32(2)]
-        self._call("llvm.prefetch.p0", ir.VoidType(), [pointer, *kind, _int32(1)])
+        hints = (int(to_write), 4 - cache, 1)
+        self._call("llvm.prefetch.p0", ir.VoidType(), [pointer, *map(_int32, hints)])
 
     def keep_order(self) -> None:
         """No load crosses this line: loaded all at once, the vectors to come would not fit into the registers."""
@@ -193,7 +193,7 @@ def fetch_to_write(typing, target, i, count):
         emitter, target = opened(context, builder, signature, arguments, 0)
         _, i, count = arguments
         with cgutils.for_range_slice(builder, _index(0), count, _index(CACHE_LINE // emitter.itemsize)) as (n, _):
-            emitter.fetch(target, builder.add(i, n), to_write=True)
+            emitter.fetch(target, builder.add(i, n), cache=1, to_write=True)
         return context.get_dummy_value()
 
     return types.void(target, types.intp, types.intp), emit
@@ -316,7 +316,7 @@ def tile_product(vectors: int, fetches: bool = False):
             a_depth, b_row = offset(a_step, loop.index), builder.add(j, builder.mul(loop.index, b_step))
             if fetched:
                 _, start, distance = fetched
-                emitter.fetch(later, builder.add(start, builder.mul(loop.index, distance)))
+                emitter.fetch(later, builder.add(start, builder.mul(loop.index, distance)), cache=2)
             b_vectors = [emitter.load(b, builder.add(b_row, _index(v * emitter.lanes))) for v in columns]
             for r in rows:
                 emitter.keep_order()
