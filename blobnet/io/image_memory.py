@@ -1,5 +1,7 @@
-"""What Pillow takes to decode an image, told from the header before it is taken."""
+"""What Pillow takes to decode an image, told from the file before it is taken."""
 
+import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _HELD = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # bytes of a pixel in Pillow's image; of other modes 4
@@ -17,6 +19,21 @@ _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP = 258, 262, 274, 27
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _NO_LENGTH = {0x01, *range(0xD0, 0xDA)}  # markers of a JPEG that stand alone
 _START_OF_SCAN = 0xDA
+_BIG_TIFF = 43
+_BYTES = {1, 2, 7}  # types of tags whose values Pillow leaves as they are
+
+# Bytes that what is not pixels comes to in Pillow, found by measuring.
+_PIECE = 400  # of a chunk, segment or tag, however small
+_KEPT = 4  # of each byte
+_TEXT = 12  # of each byte of text: at worst four for a character, and copies
+_UNPACKED = 5 << 20  # of a packed text, which may hold a million such characters
+_TAGS = 32  # of each byte of EXIF: a tag may be numbers of two bytes
+_VALUE = 300  # of a number of a TIFF's tags: at worst the place of a strip
+# By the chunk of a PNG or WebP: of each byte, and besides.
+_CHUNKS: dict[bytes, tuple[int, int]] = {b"iCCP": (_KEPT, 1 << 20)}
+_CHUNKS |= dict.fromkeys((b"zTXt", b"iTXt"), (_TEXT, _UNPACKED))
+_CHUNKS |= dict.fromkeys((b"eXIf", b"EXIF", b"tEXt"), (_TAGS, _PIECE))
+_CHUNKS |= dict.fromkeys((b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ALPH", b"ANMF"), (0, 0))
 
 
 class Memory(NamedTuple):
@@ -46,6 +63,73 @@ def needed(image, data: bytes) -> Memory:
     return Memory(held, decoder)
 
 
+def metadata(data: bytes) -> int:
+    """What all that is not pixels comes to while the file is opened and read."""
+    if data.startswith(b"\x89PNG"):
+        return sum(_of_chunk(kind, size) for kind, size in _png_chunks(data))
+    if data.startswith(b"RIFF"):
+        return sum(_of_chunk(kind, size) for kind, size in _webp_chunks(data))
+    if data.startswith(b"\xff\xd8"):
+        return sum(_of_segment(data, *segment) for segment in _segments(data))
+    return _of_tags(data) if data.startswith((b"II", b"MM")) else 0
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    at, kind = 8, b""
+    while at + 8 <= len(data) and kind != b"IEND":
+        size, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, min(size, len(data) - at)
+        at += 12 + size
+
+
+def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    at = 12
+    while at + 8 <= len(data):
+        kind, size = struct.unpack_from("<4sI", data, at)
+        yield kind, min(size, len(data) - at)
+        at += 8 + size + size % 2
+
+
+def _of_chunk(kind: bytes, size: int) -> int:
+    factor, besides = _CHUNKS.get(kind, (_KEPT, _PIECE))
+    return factor * size + besides
+
+
+def _of_segment(data: bytes, marker: int, at: int, size: int) -> int:
+    tags = marker == 0 or data.startswith((b"Exif\0\0", b"MPF\0"), at)
+    return (_TAGS if tags else _KEPT) * size + _PIECE
+
+
+def _of_tags(data: bytes) -> int:
+    """Of a TIFF's first directory."""
+    order = "<" if data.startswith(b"II") else ">"
+    place, count, entry = ("Q", "Q", "HHQ8x") if data[2:3] == bytes([_BIG_TIFF]) else ("I", "H", "HHI4x")
+    total = 0
+    try:
+        (at,) = struct.unpack_from(order + place, data, 8 if place == "Q" else 4)
+        (entries,) = struct.unpack_from(order + count, data, at)
+        for index in range(entries):
+            start = at + struct.calcsize(order + count) + index * struct.calcsize(order + entry)
+            _, kind, values = struct.unpack_from(order + entry, data, start)
+            total += _PIECE + min(values, len(data)) * (_KEPT if kind in _BYTES else _VALUE)
+    except struct.error:  # the end of the file
+        return total
+    return total
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, place and size of what a JPEG holds up to its first scan; 0 and the rest where order ends."""
+    at, marker = 2, 0
+    while marker != _START_OF_SCAN:
+        at += 1 if data[at : at + 2] == b"\xff\xff" else 0
+        if data[at : at + 1] != b"\xff" or at + 4 > len(data) or data[at + 1] in _NO_LENGTH:
+            yield 0, at, len(data) - at
+            return
+        marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, at + 4, size
+        at += 2 + size
+
+
 def _coefficients(image, data: bytes) -> int:
     """Those of a JPEG whose pixels are not complete before its last scan."""
     if "progressive" not in image.info and _components_of_first_scan(data) == image.layers:
@@ -56,13 +140,9 @@ def _coefficients(image, data: bytes) -> int:
 
 
 def _components_of_first_scan(data: bytes) -> int:
-    """0 where markers do not follow each other as they should."""
-    at = 2
-    while at + 4 < len(data) and data[at] == 0xFF and data[at + 1] not in _NO_LENGTH:
-        if data[at + 1] == _START_OF_SCAN:
-            return data[at + 4]
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0
+    """0 where it cannot be told."""
+    *_, (marker, at, _) = _segments(data)
+    return data[at] if marker == _START_OF_SCAN and at < len(data) else 0
 
 
 def _strip(image) -> int:

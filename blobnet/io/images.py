@@ -52,11 +52,12 @@ def decode(data: bytes, color: bool | None, place: str) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        room = _Room(data)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if color is False:
                 image.draft("L", image.size)  # a JPEG's own luminance
-            waits = _must_wait(image, _channels(image, color), data)
-            return _copy(image, color, waits)
+            at_once = room.holds_both(image, _channels(image, color), data)
+            return _copy(image, color, at_once)
     except UnidentifiedImageError as error:
         raise BlobnetError(f"cannot decode the image: it is none of {', '.join(_FORMATS)}", file=place) from error
     except Exception as error:  # Pillow's readers let errors of many kinds through
@@ -135,34 +136,61 @@ def _weights(parts: np.ndarray) -> np.ndarray:
     return np.rint(weights).astype(np.int32)
 
 
-def _must_wait(image, channels: int, data: bytes) -> bool:
-    """Whether the result must wait until Pillow's image is gone; an error where not even that is within the bound."""
-    given = config.given_max_memory()
-    limit, rule = (most_decoded(len(data)), "64 MiB and four times the file") if given is None else (given, "as set")
-    held, decoder = image_memory.needed(image, data)
-    result, besides = channels * image.width * image.height, len(data) + WORKSPACE
-    least = besides + max(held + decoder, result)
-    if least > limit:
-        raise ValueError(
-            f"its {image.width} x {image.height} pixels take {shown(least)}; the limit is {shown(limit)}, {rule}. "
-            "Make it smaller, or set BLOBNET_MAX_MEMORY or --max-memory"
-        )
-    return besides + held + decoder + result > limit
+class _Room:
+    """The memory that may be taken to read one image; an error where the file, and what is not pixels, exceed it."""
+
+    def __init__(self, data: bytes):
+        given = config.given_max_memory()
+        self._limit = most_decoded(len(data)) if given is None else given
+        self._rule = "64 MiB and four times the file" if given is None else "as set"
+        self._taken = len(data) + image_memory.metadata(data)
+        self._require(self._taken, "texts, profiles and tags")
+        self._taken += WORKSPACE
+
+    def holds_both(self, image, channels: int, data: bytes) -> bool:
+        """Whether the result fits beside Pillow's image; an error where they do not even fit one after the other."""
+        held, decoder = image_memory.needed(image, data)
+        result = channels * image.width * image.height
+        self._require(self._taken + max(held + decoder, result), f"{image.width} x {image.height} pixels")
+        return self._taken + held + decoder + result <= self._limit
+
+    def _require(self, size: int, what: str) -> None:
+        if size > self._limit:
+            raise ValueError(
+                f"its {what} take {shown(size)}; the limit is {shown(self._limit)}, {self._rule}. "
+                "Make it smaller, or set BLOBNET_MAX_MEMORY or --max-memory"
+            )
 
 
-def _copy(image, color: bool | None, waits: bool) -> np.ndarray:
+def _copy(image, color: bool | None, at_once: bool) -> np.ndarray:
     """The pixels, upright unless as stored, strip by strip: beside the image only the result has its size."""
+    if image.format == "TIFF":
+        _forget_further_tags(image)
     image.load()
-    orientation = 1 if color is None else image.getexif().get(_ORIENTATION, 1)
+    orientation = 1 if color is None else _orientation(image)
     width, height = image.size
     sides = (width, height) if orientation in _ON_ITS_SIDE else (height, width)
     pixels = np.empty((*sides, _channels(image, color)), np.uint8)
     as_stored = _AS_STORED.get(orientation, np.asarray)(pixels)
     boxes = list(_boxes(width, height))
     strips = _strips(image, color, boxes)
-    for (left, top, right, bottom), strip in zip(boxes, _kept(strips, image) if waits else strips, strict=True):
+    for (left, top, right, bottom), strip in zip(boxes, strips if at_once else _kept(strips, image), strict=True):
         as_stored[top:bottom, left:right] = strip
     return pixels
+
+
+def _forget_further_tags(image) -> None:
+    """Keep Pillow from reading directories of EXIF, whose size nothing bounds."""
+    from PIL import TiffTags
+
+    exif = image.getexif()
+    for pointer in set(exif) & set(TiffTags.TAGS_V2_GROUPS):
+        del exif[pointer]
+
+
+def _orientation(image) -> int:
+    """What EXIF says; texts, where Pillow looks too, are not asked."""
+    return image.getexif().get(_ORIENTATION, 1) if "exif" in image.info or image.format == "TIFF" else 1
 
 
 def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:

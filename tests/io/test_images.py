@@ -2,9 +2,11 @@
 
 import io
 import re
+import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +103,7 @@ def tightest(data, color=True) -> int:
         image.draft("L" if color is False else None, image.size)
         held, decoder = image_memory.needed(image, data)
         result = images._channels(image, color) * image.width * image.height
-    return len(data) + images.WORKSPACE + max(held + decoder, result)
+    return len(data) + image_memory.metadata(data) + images.WORKSPACE + max(held + decoder, result)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_scans_of_single_components_count_as_those_of_a_progressive_jpeg(spoil):
     data = in_a_scan_each(encoded(np.full((2600, 2600), 255, np.uint8), format="JPEG"))
     small = in_a_scan_each(encoded(PIXELS[:, :, 0], format="JPEG"))
     assert images.decode(small, True, "here").shape == (9, 7, 3)
-    with pytest.raises(BlobnetError, match="2600 x 2600 pixels take 69"):
+    with pytest.raises(BlobnetError, match="2600 x 2600 pixels take [67]"):
         images.decode(spoil(data), True, "here")
 
 
@@ -170,6 +172,71 @@ def test_who_sets_a_limit_has_it_for_each_image(monkeypatch):
     monkeypatch.setenv("BLOBNET_MAX_MEMORY", str(tightest(data) - 1))
     with pytest.raises(BlobnetError, match="the limit is 69.* MiB, as set. Make it smaller, or set BLOBNET_MAX_MEMORY"):
         images.decode(data, True, "here")
+
+
+def pieces(parts, header, tail=lambda part: b"") -> bytes:
+    """Chunks or segments, each behind its header."""
+    return b"".join(header(*part) + part[1] + tail(part) for part in parts)
+
+
+def png_with(chunks) -> bytes:
+    data = encoded(PIXELS[:, :, :3])
+    start = data.index(b"IDAT") - 4
+    made = pieces(
+        chunks,
+        lambda kind, body: len(body).to_bytes(4, "big") + kind,
+        lambda part: zlib.crc32(b"".join(part)).to_bytes(4, "big"),
+    )
+    return data[:start] + made + data[start:]
+
+
+def jpeg_with(segments) -> bytes:
+    data = encoded(PIXELS[:, :, :3], format="JPEG")
+    made = pieces(segments, lambda marker, body: b"\xff" + marker + (len(body) + 2).to_bytes(2, "big"))
+    return data[:2] + made + data[2:]
+
+
+def tiff_directory(*entries) -> bytes:
+    """A TIFF's head and directory of tags, types, counts and values; None is the place of what comes behind."""
+    size = 8 + 2 + 12 * len(entries) + 4
+    packed = [struct.pack("<HHII", *entry[:3], size if entry[3] is None else entry[3]) for entry in entries]
+    return struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + b"".join(packed) + bytes(4)
+
+
+def tags(count: int) -> bytes:
+    """EXIF whose orientation is many numbers."""
+    return tiff_directory((274, 3, count, None)) + struct.pack("<H", 5000) * count
+
+
+def grey_tiff(*entries) -> bytes:
+    """Of 8 x 8 pixels, in a strip at its beginning."""
+    common = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 8, 279: 64}
+    merged = {tag: (tag, 4, 1, value) for tag, value in common.items()} | {entry[0]: entry for entry in entries}
+    return tiff_directory(*(merged[tag] for tag in sorted(merged))) + bytes(64)
+
+
+WIDE_TEXT = zlib.compress(("\U0001f600" + "a" * 1_000_000).encode())  # four bytes a character in Python
+
+HOSTILE = {
+    "texts": lambda n: png_with([(b"iTXt", b"%d\0\1\0\0\0" % i + WIDE_TEXT) for i in range(n)]),
+    "text": lambda n: png_with([(b"iTXt", b"k\0\0\0\0\0" + "\U0001f600".encode() + b"a" * (n << 19))]),
+    "png": lambda n: png_with([(b"eXIf", tags(n << 15))]),
+    "webp": lambda n: encoded(PIXELS[:, :, :3], format="WEBP", exif=tags(n << 15)),
+    "jpeg": lambda n: jpeg_with([(b"\xe1", b"Exif\0\0" + part) for part in cut(tags(n << 15), 65000)]),
+    "strips": lambda n: grey_tiff((273, 3, n << 12, None)) + bytes(n << 13),
+    "tag": lambda n: grey_tiff((282, 5, n << 12, None)) + b"\7\x13\x22\x31" * (n << 13),
+}
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_is_not_pixels_is_bounded_too(kind):
+    with pytest.raises(BlobnetError, match="here: .* its texts, profiles and tags take .* MiB; the limit is "):
+        images.decode(HOSTILE[kind](60), True, "here")
 
 
 @pytest.fixture
@@ -251,6 +318,15 @@ def test_a_photograph_of_a_telephone_is_read_within_the_bound(tmp_path):
     large.write_bytes(data)
     for before in ([small], [large, large]):  # after which the C library would keep what is freed
         assert peak(*before, large) < (64 << 20) + 4 * len(data)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_is_not_pixels_takes_no_more_than_is_counted(tmp_path, kind):
+    paths = [tmp_path / "small", tmp_path / "large"]
+    for path, count in zip(paths, (1, 9), strict=True):
+        path.write_bytes(HOSTILE[kind](count))
+    assert peak(*paths) < len(paths[1].read_bytes()) + image_memory.metadata(paths[1].read_bytes()) + images.WORKSPACE
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

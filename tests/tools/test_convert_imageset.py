@@ -76,7 +76,9 @@ def test_images_that_cannot_be_read_are_left_out(folder, capsys):
 def test_images_are_read_in_the_memory_that_is_allowed(folder, monkeypatch, capsys):
     monkeypatch.setattr(config, "_max_memory", None)
     assert cli.main(["convert_imageset", "--max-memory=1M", ".", "list", "db"]) == 1
-    assert "a.png: cannot decode the image: its 4 x 3 pixels take 5 MiB; the limit is 1 MiB" in capsys.readouterr().err
+    assert (
+        "a.png: cannot decode the image: its 4 x 3 pixels take 5.001 MiB; the limit is 1 MiB" in capsys.readouterr().err
+    )
     assert cli.main(["convert_imageset", "--max-memory=6M", ".", "list", "db"]) == 0
 
 
