@@ -6,6 +6,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -49,15 +50,21 @@ def decode(data: bytes, color: bool | None, place: str) -> np.ndarray:
 
     color   True: blue, green, red. False: one channel of grey. None: as stored, with 1, 3 or 4 (alpha) channels.
     """
+    with opened(data, place) as (image, room):
+        if color is False:
+            image.draft("L", image.size)  # a JPEG's own luminance
+        return _copy(image, color, room.holds_both(image, _channels(image, color), data))
+
+
+@contextlib.contextmanager
+def opened(data: bytes, place: str) -> Iterator[tuple[Any, "Room"]]:
+    """Pillow's image of a file, to be loaded when ``room`` holds it; what goes wrong with it is a BlobnetError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        room = _Room(data)
+        room = Room(data)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if color is False:
-                image.draft("L", image.size)  # a JPEG's own luminance
-            at_once = room.holds_both(image, _channels(image, color), data)
-            return _copy(image, color, at_once)
+            yield image, room
     except UnidentifiedImageError as error:
         raise BlobnetError(f"cannot decode the image: it is none of {', '.join(_FORMATS)}", file=place) from error
     except Exception as error:  # Pillow's readers let errors of many kinds through
@@ -136,7 +143,7 @@ def _weights(parts: np.ndarray) -> np.ndarray:
     return np.rint(weights).astype(np.int32)
 
 
-class _Room:
+class Room:
     """The memory that may be taken to read one image; an error where the file, and what is not pixels, exceed it."""
 
     def __init__(self, data: bytes):

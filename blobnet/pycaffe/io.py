@@ -1,10 +1,12 @@
 """caffe.io: images as float arrays [H, W, C], the Transformer between them and input blobs, arrays as messages."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from blobnet.errors import BlobnetError, did_you_mean
+from blobnet.io.images import opened
 from blobnet.proto import blobnet_pb2 as caffe_pb2
 from blobnet.pycaffe import resampling
 from blobnet.pycaffe.resampling import Extents
@@ -18,9 +20,9 @@ _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of red, green and blue (ITU-R
 
 def load_image(filename: str, color: bool = True) -> np.ndarray:
     """An image file as float32 [H, W, 3] (red first) or, without ``color``, [H, W, 1], from 0 to 1."""
-    from PIL import Image
-
-    with Image.open(filename) as image:
+    data = Path(filename).read_bytes()
+    with opened(data, str(filename)) as (image, room):
+        room.holds_both(image, 3, data)
         if image.mode.startswith("I"):
             pixels = np.asarray(image) / 65535
             return np.repeat(pixels[:, :, np.newaxis], 3 if color else 1, axis=2).astype(np.float32)

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 import blobnet.pycaffe as caffe
+from blobnet import BlobnetError, config
 from blobnet.pycaffe.proto import caffe_pb2
 from tests.recorded import ROOT, assert_close, load
 
@@ -84,6 +85,19 @@ def test_images_of_every_kind_have_three_channels_or_one(tmp_path, mode):
 def test_a_missing_image_is_an_os_error():
     with pytest.raises(FileNotFoundError):
         caffe.io.load_image("nowhere.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"none", "it is none of JPEG, PNG"), (None, r"its 4 x 6 pixels take 5\.001 MiB; the limit is 1 MiB, as set")],
+)
+def test_an_image_that_is_damaged_or_too_large_is_named(tmp_path, monkeypatch, content, said):
+    monkeypatch.setattr(config, "_max_memory", 1 << 20)
+    path = tmp_path / "image.png"
+    Image.new("RGB", (4, 6)).save(path)
+    path.write_bytes(content or path.read_bytes())
+    with pytest.raises(BlobnetError, match=f"image.png: cannot decode the image: {said}"):
+        caffe.io.load_image(str(path))
 
 
 def test_resizing_keeps_constants_and_range():
