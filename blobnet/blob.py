@@ -67,11 +67,6 @@ class Blob:
     def diff(self) -> np.ndarray:
         return self._view("diff")
 
-    @property
-    def has_diff(self) -> bool:
-        """Whether the gradient has been made; reading ``diff`` makes it."""
-        return self._storage["diff"].flat is not None
-
     def _view(self, part: str) -> np.ndarray:
         view = self._views.get(part)
         if view is None:

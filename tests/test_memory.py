@@ -26,7 +26,7 @@ def test_buffers_and_kept_arrays_are_those_of_a_net_that_has_run(prototxt):
     losses = [blob for blob in made if blob.name in net.loss_weights]
     assert told.data == _memories(made, "data")
     assert told.diffs == _memories(
-        [blob for blob in net.blobs.values() if blob.has_diff and blob not in losses], "diff"
+        [blob for blob in net.blobs.values() if blob.diff.any() and blob not in losses], "diff"
     )
     assert told.learned == 4 * sum(blob.data.nbytes for blob in net.learnable_params)
     inputs = [layer.input for layer in net.layers if layer.name in ("bn1", "bn2", "bn3")]
