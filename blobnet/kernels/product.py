@@ -155,10 +155,10 @@ def shape_of(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool
     """The shape of a product of [batch, m, k] and [batch, n, k]; what it tells of parts and grain is for all of it."""
     scale = dtype.itemsize // 4
     lanes = simd.lanes(dtype)
-    depth = _even_part(k, BLOCK_DEPTH // scale, 1)
+    depth = even_part(k, BLOCK_DEPTH // scale, 1)
     unit, panel = (lanes, max(MR, lanes)) if in_place else (MR, NV * lanes)
-    rows = _even_part(m, BLOCK_ROWS, unit)
-    tile = _even_part(rows, NV * lanes, lanes) if in_place else MR
+    rows = even_part(m, BLOCK_ROWS, unit)
+    tile = even_part(rows, NV * lanes, lanes) if in_place else MR
     row_blocks = -(-m // rows)
     panels = -(-n // panel)
     slices = max(1, -(-k // depth))
@@ -168,7 +168,7 @@ def shape_of(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool
     others = batch * row_blocks * parts
     column_blocks = -(-n // (BLOCK_COLUMNS // scale))
     column_blocks += -(others * column_blocks) % threads  # as many blocks for each thread
-    columns = _even_part(n, -(-n // min(panels, column_blocks)), panel)
+    columns = even_part(n, -(-n // min(panels, column_blocks)), panel)
     column_blocks = -(-n // columns)
     count = others * column_blocks
     grain = max(1, WORTH_A_THREAD * count // (batch * m * n * max(1, k)))
@@ -181,7 +181,7 @@ def shape_of(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool
     )  # fmt: skip
 
 
-def _even_part(extent: int, most: int, unit: int) -> int:
+def even_part(extent: int, most: int, unit: int) -> int:
     """The length of equal parts of an extent, at most ``most``, rounded up to whole units."""
     parts = max(1, -(-extent // most))
     return max(unit, -(-extent // parts // unit) * unit)

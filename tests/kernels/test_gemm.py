@@ -17,6 +17,7 @@ SHAPES = {
     "one more than a tile": (9, 49, 17),
     "several blocks": (300, 500, 700),
     "long sums": (20, 25, 5000),
+    "short sums": (700, 800, 20),
 }
 
 

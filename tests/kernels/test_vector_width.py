@@ -12,6 +12,7 @@ from blobnet.kernels import simd
 TESTS = (
     "test_simd.py",
     "test_lanes.py",
+    "test_unpacked.py",
     "test_pooling.py::test_averages_of_any_number_of_planes",
     "test_gemm.py::test_chosen_shapes",
     "test_convolution.py::test_edge_shapes",

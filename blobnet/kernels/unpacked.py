@@ -1,0 +1,153 @@
+"""The matrix product that reads its second operand, and writes the result, where they lie: only the first is packed.
+
+The innermost loop takes neighbours in a row for vectors. That suits convolution by one pixel of few channels, and
+products of short sums: to pack the second operand would take much of the time.
+"""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from blobnet.kernels import simd
+from blobnet.kernels._jit import jit
+from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.product import WORTH_A_THREAD, even_part
+from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
+
+# Most rows of a block of the result, depth of a slice of its sums, and elements of the second operand that it reads for
+# a slice, which stay in the second cache: the shorter the sums are, the longer the rows.
+_ROWS, _DEPTH, _ELEMENTS = 64, 256, 384 * 256
+# Rows of the second operand from the one that is read to the one that is fetched: the processor does not foresee them.
+_AHEAD = 16
+
+
+def panels(a: np.ndarray) -> np.ndarray:
+    """a [M, K] as ``multiply`` reads it: TILE_ROWS rows side by side, the last one again where there are no more."""
+    tiles = -(-len(a) // TILE_ROWS)
+    rows = a[np.minimum(np.arange(tiles * TILE_ROWS), len(a) - 1)]
+    return np.ascontiguousarray(rows.reshape(tiles, TILE_ROWS, a.shape[1]).swapaxes(1, 2))
+
+
+def multiply(
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    bias: np.ndarray | None = None,
+    least: float = -math.inf,
+    accumulate: bool = False,
+) -> None:
+    """c [G, M, N] = a [M, K] b [G, K, N] + bias [M], + c where it accumulates, or ``least`` where that is less.
+
+    a  in ``panels``
+    """
+    members, rows, columns = c.shape
+    most_columns = _ELEMENTS // min(_DEPTH, max(1, b.shape[1]))
+    block = even_part(rows, _ROWS, TILE_ROWS), even_part(columns, most_columns, TILE_VECTORS * simd.lanes(c.dtype))
+    bias = np.zeros(rows, c.dtype) if bias is None else bias
+    count = members * -(-rows // block[0]) * -(-columns // block[1])
+    grain = max(1, WORTH_A_THREAD // (block[0] * block[1] * max(1, b.shape[1])))
+    parallel_for(multiply_blocks, count, a, b, c, block, bias, c.dtype.type(least), accumulate, grain=grain)
+
+
+@jit
+def multiply_blocks(start, stop, a, b, c, block, bias, least, accumulate):
+    """Blocks start to stop of the result, in the order member, columns, rows."""
+    (_, rows, columns), depth = c.shape, b.shape[1]
+    row_blocks, column_blocks = -(-rows // block[0]), -(-columns // block[1])
+    lanes, nothing, lowest = simd.VECTOR_BYTES // c.itemsize, np.zeros_like(bias), c.dtype.type(-np.inf)
+    panels, source, target = a.reshape(-1), b.reshape(-1), c.reshape(-1)
+    for item in range(start, stop):
+        member, rest = divmod(item, row_blocks * column_blocks)
+        first, top = rest // row_blocks * block[1], rest % row_blocks * block[0]
+        last, bottom = min(first + block[1], columns), min(top + block[0], rows)
+        for k in range(0, max(1, depth), _DEPTH):
+            length = min(_DEPTH, depth - k)
+            adds, shifts = accumulate or k > 0, nothing if k > 0 else bias
+            floor = least if k + length == depth else lowest
+            for row in range(top, bottom, TILE_ROWS):
+                count, panel, column = min(TILE_ROWS, rows - row), row * depth + k * TILE_ROWS, first
+                while column < last:
+                    place, spot = (member * depth + k) * columns + column, (member * rows + row) * columns + column
+                    left = last - column
+                    if left >= TILE_VECTORS * lanes:
+                        _multiply_whole(
+                            panels, panel, source, place, columns, length, target, spot, count, left,
+                            shifts, row, floor, adds,
+                        )  # fmt: skip
+                        column += TILE_VECTORS * lanes
+                    else:
+                        _multiply_part(
+                            panels, panel, source, place, columns, length, target, spot, count, left,
+                            shifts, row, floor, adds,
+                        )  # fmt: skip
+                        column += lanes
+
+
+def _tile(vectors: int, whole: bool):
+    """The intrinsic for a tile of the result: TILE_ROWS rows, so many vectors of columns."""
+
+    @intrinsic
+    def multiply_tile(typing, a, i, b, j, step, depth, c, k, rows, columns, bias, row, least, accumulate):
+        """c[k + r step + n] = sum over d of a[i + d TILE_ROWS + r] b[j + d step + n] + bias[row + r], or least.
+
+        For r below ``rows``, and n below ``columns`` unless the tile is whole. Beyond, a and c have the last row again.
+        """
+
+        def emit(context, builder, signature, arguments):
+            emitter, a, b, c, bias = simd.opened(context, builder, signature, arguments, 0, 2, 6, 10)
+            _, i, _, j, step, depth, _, k, rows, columns, _, row, least, accumulate = arguments
+            last, mask = builder.sub(rows, _index(1)), emitter.first(columns)
+
+            def load(memory, place):
+                return emitter.load(memory, place) if whole else emitter.load_masked(memory, place, mask)
+
+            sums, spots = [], []
+            for r in range(TILE_ROWS):
+                number = builder.select(builder.icmp_signed("<", _index(r), last), _index(r), last)
+                shift = emitter.splat(builder.load(emitter.address(bias, builder.add(row, number))))
+                first = builder.add(k, builder.mul(step, number))
+                for v in range(vectors):
+                    sums.append(cgutils.alloca_once_value(builder, shift))
+                    spots.append(builder.add(first, _index(v * emitter.lanes)))
+            with builder.if_then(accumulate):
+                for total, spot in zip(sums, spots, strict=True):
+                    builder.store(builder.fadd(builder.load(total), load(c, spot)), total)
+            with cgutils.for_range(builder, depth) as loop:
+                factors = builder.add(i, builder.mul(loop.index, _index(TILE_ROWS)))
+                place = builder.add(j, builder.mul(loop.index, step))
+                ahead = builder.add(place, builder.mul(step, _index(_AHEAD)))
+                for v in range(vectors):
+                    emitter.fetch(b, builder.add(ahead, _index(v * emitter.lanes)), cache=1)
+                met = [load(b, builder.add(place, _index(v * emitter.lanes))) for v in range(vectors)]
+                for r in range(TILE_ROWS):
+                    emitter.keep_order()
+                    factor = emitter.splat(builder.load(emitter.address(a, builder.add(factors, _index(r)))))
+                    for v in range(vectors):
+                        total = sums[r * vectors + v]
+                        builder.store(emitter.multiply_add(factor, met[v], builder.load(total)), total)
+            least = emitter.splat(least)
+            for total, spot in zip(sums, spots, strict=True):
+                result = builder.load(total)
+                result = builder.select(builder.fcmp_ordered("<=", result, least), least, result)
+                if whole:
+                    emitter.store(result, c, spot)
+                else:
+                    emitter.store_first(result, c, spot, columns)
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(
+            a, index, b, index, index, index, c, index, index, index, bias, index, least, types.boolean
+        ), emit
+
+    return multiply_tile
+
+
+_multiply_whole, _multiply_part = _tile(TILE_VECTORS, True), _tile(1, False)
+
+
+def _index(number: int) -> ir.Constant:
+    return ir.Constant(ir.IntType(64), number)
