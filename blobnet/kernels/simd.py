@@ -309,9 +309,9 @@ def tile_product(vectors: int, fetches: bool = False):
             for v in columns
         ]
         sums = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in spots]
-        with builder.if_then(accumulate):
-            for spot, total in zip(spots, sums, strict=True):
-                builder.store(emitter.load(c, spot), total)
+        for spot, total in zip(spots, sums, strict=True):
+            emitter.fetch(c, spot, cache=1, to_write=True)
+            builder.store(emitter.zero(), total)
         with cgutils.for_range(builder, depth) as loop:
             a_depth, b_row = offset(a_step, loop.index), builder.add(j, builder.mul(loop.index, b_step))
             if fetched:
@@ -324,6 +324,9 @@ def tile_product(vectors: int, fetches: bool = False):
                 for v in columns:
                     total = sums[r * vectors + v]
                     builder.store(emitter.multiply_add(factor, b_vectors[v], builder.load(total)), total)
+        with builder.if_then(accumulate):
+            for spot, total in zip(spots, sums, strict=True):
+                builder.store(builder.fadd(emitter.load(c, spot), builder.load(total)), total)
         for spot, total in zip(spots, sums, strict=True):
             emitter.store(builder.load(total), c, spot)
         return context.get_dummy_value()
