@@ -17,7 +17,7 @@ from blobnet.kernels import product, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.exponential import sigmoid, tanh
 from blobnet.kernels.parallel import parallel_for
-from blobnet.kernels.workspace import aligned
+from blobnet.kernels.workspace import work_array
 
 _ONE = np.float32(1)
 
@@ -27,16 +27,19 @@ DEPTH = 256
 # Panels of a slice that are multiplied one after the other for each tile of rows: they stay in the second cache.
 PANELS = 10
 
-# Rows that are multiplied at a time: streams that a thread takes, and rows of ``multiply_rows`` between two slices.
+# Rows that are multiplied at a time: streams that a thread takes, and outputs whose gradients it adds up.
 STREAMS = product.MR
 ROWS = 32 * STREAMS
+
+# Elements from row to row of a block of gradients: at a power of two they would share few places of a cache.
+BLOCK_ROW = ROWS + 16
 
 # Steps whose inputs are projected at a time, so that the weights of the inputs come to the second cache once for all.
 AHEAD = 16
 
 
 class Weights(NamedTuple):
-    """w [M, K] for ``add_products``."""
+    """w [M, K] for ``multiply``."""
 
     outputs: int  # M
     inputs: int  # K
@@ -46,8 +49,8 @@ class Weights(NamedTuple):
     packed: np.ndarray
 
 
-def pack(w: np.ndarray, transposed: bool = False) -> Weights:
-    """The weights [M, K], or [K, M] if transposed, for many products."""
+def pack(w: np.ndarray, use: str, transposed: bool = False) -> Weights:
+    """The weights [M, K], or [K, M] if transposed, for many products, until others are packed for the same use."""
     layout = product.matrix_layout(*w.shape, transposed=transposed)
     outputs, inputs, lanes = len(layout.outer), len(layout.inner), simd.lanes(w.dtype)
     if config.reference_kernels():
@@ -57,7 +60,7 @@ def pack(w: np.ndarray, transposed: bool = False) -> Weights:
     rounded = -(-outputs // lanes) * lanes
     size = DEPTH * rounded + panel * lanes  # pack writes whole blocks of lanes, beyond the end
     slices = -(-inputs // DEPTH)
-    weights = Weights(outputs, inputs, panel, lanes, size, aligned(slices * size, w.dtype))
+    weights = Weights(outputs, inputs, panel, lanes, size, work_array(use, (slices * size,), w.dtype))
     parallel_for(pack_slices, slices, w.reshape(-1), layout, weights)
     return weights
 
@@ -72,8 +75,8 @@ def pack_slices(start, stop, w, layout: product.Layout, weights: Weights):
 
 
 @jit
-def add_products(steps, streams, rows, x, i, weights, y, j):
-    """y[t, n, m] += sum over k of w[m, k] x[t, n, k] for so many steps t and rows n, with x from x[i], y from y[j] on.
+def multiply(steps, streams, rows, x, i, weights, y, j, accumulate):
+    """y[t, n, m] (+)= sum over k of w[m, k] x[t, n, k] for so many steps t and rows n, from x[i] and y[j] on.
 
     Steps are ``streams`` rows apart. The order of the sums does not depend on the rows that are done together.
     """
@@ -82,16 +85,18 @@ def add_products(steps, streams, rows, x, i, weights, y, j):
         for t in range(steps):
             for n in range(t * streams, t * streams + rows):
                 for m in range(M):
+                    if not accumulate:
+                        y[j + n * M + m] = 0
                     for k in range(K):
                         y[j + n * M + m] += weights.packed[m * K + k] * x[i + n * K + k]
         return
     for k in range(0, K, DEPTH):
-        add_slice(steps, streams, rows, x, i + k, K, k, weights, y, j)
+        multiply_slice(steps, streams, rows, x, i + k, K, 1, k, weights, y, j, accumulate or k > 0)
 
 
 @jit
-def add_slice(steps, streams, rows, x, i, x_row, k, weights, y, j):
-    """What the slice of the weights from k on adds to y, from rows of x that are x_row apart."""
+def multiply_slice(steps, streams, rows, x, i, x_row, x_step, k, weights, y, j, accumulate):
+    """What the slice of the weights from k on gives, or adds to y; distances of the rows of x and along them."""
     M, width = weights.outputs, weights.panel
     tile = np.empty(product.MR * width, y.dtype)
     for first in range(0, M, PANELS * width):
@@ -99,12 +104,13 @@ def add_slice(steps, streams, rows, x, i, x_row, k, weights, y, j):
         for t in range(steps):
             for n in range(t * streams, t * streams + rows, product.MR):
                 count = min(product.MR, t * streams + rows - n)
-                add_tiles(first, last, count, x, i + n * x_row, x_row, k, weights, y, j + n * M, tile)
+                place = i + n * x_row
+                multiply_panels(first, last, count, x, place, x_row, x_step, k, weights, y, j + n * M, accumulate, tile)
 
 
 @jit
-def add_tiles(first, last, rows, x, i, x_row, k, weights, y, j, tile):
-    """``add_slice`` for a tile of rows and the outputs from first to last."""
+def multiply_panels(first, last, rows, x, i, x_row, x_step, k, weights, y, j, accumulate, tile):
+    """``multiply_slice`` for a tile of rows and the outputs from first to last."""
     M, MR, width = weights.outputs, product.MR, weights.panel
     depth = min(DEPTH, weights.inputs - k)
     for m in range(first, last, width):
@@ -112,124 +118,130 @@ def add_tiles(first, last, rows, x, i, x_row, k, weights, y, j, tile):
         vectors = -(-columns // weights.lanes)
         w, step = k // DEPTH * weights.slice + m * depth, vectors * weights.lanes
         if rows == MR and columns == step:
-            product.multiply_tile(x, i, x_row, 1, weights.packed, w, step, depth, y, j + m, M, True, vectors)
-        elif rows == MR:
-            product.multiply_tile(x, i, x_row, 1, weights.packed, w, step, depth, tile, 0, step, False, vectors)
-            for row in range(MR):
-                add_row(tile, row * step, y, j + row * M + m, columns)
-        else:  # too few for a tile: one by one, each in all rows of the tile
-            for row in range(rows):
-                source = i + row * x_row
-                product.multiply_tile(x, source, 0, 1, weights.packed, w, step, depth, tile, 0, step, False, vectors)
-                add_row(tile, 0, y, j + row * M + m, columns)
+            product.multiply_tile(x, i, x_row, x_step, weights.packed, w, step, depth, y, j + m, M, accumulate, vectors)
+            continue
+        together, distance = (MR, x_row) if rows == MR else (1, 0)  # too few for a tile: one by one, in all its rows
+        for n in range(0, rows, together):
+            source, place = i + n * x_row, j + n * M + m
+            copy_rows(y, place, M, tile, 0, step, together, columns)
+            product.multiply_tile(
+                x, source, distance, x_step, weights.packed, w, step, depth, tile, 0, step, accumulate, vectors
+            )
+            copy_rows(tile, 0, step, y, place, M, together, columns)
 
 
 @jit
-def add_row(x, i, y, j, count):
-    for column in range(count):
-        y[j + column] += x[i + column]
+def copy_rows(source, i, i_row, target, j, j_row, rows, columns):
+    for row in range(rows):
+        for column in range(columns):
+            target[j + row * j_row + column] = source[i + row * i_row + column]
 
 
 @jit
-def multiply_rows(start, stop, x, weights: Weights, y):
-    """y[n] = W x[n] for the rows start to stop."""
-    for first in range(start, stop, ROWS):
-        last = min(first + ROWS, stop)
-        y[first:last] = 0
-        add_products(1, 0, last - first, x.reshape(-1), first * x.shape[1], weights, y.reshape(-1), first * y.shape[1])
+def add_gradients(start, stop, diff, first: Weights, first_gradient, second: Weights, second_gradient, sums):
+    """What the rows k of diff [K, outputs] add to two gradients of weights, and to that of a bias.
 
-
-@jit
-def add_outer_products(start, stop, x, weights: Weights, y):
-    """y[m] += sum over k of x[k, m] w[:, k] for the rows m from start to stop: a gradient of weights.
-
-    x [K, rows]; a block of it is transposed at a time.
+    gradient[m] += sum over k of diff[k, m] w[:, k], for the outputs m from start to stop
+    sums[m] += sum over k of diff[k, m], taken in float64
     """
-    K, M, lanes = weights.inputs, weights.outputs, weights.lanes
-    if weights.panel == 0:
-        for m in range(start, stop):
-            for d in range(M):
-                for k in range(K):
-                    y[m, d] += weights.packed[d * K + k] * x[k, m]
-        return
-    block, starts = np.empty(ROWS * DEPTH, x.dtype), np.empty(lanes, np.int64)
-    for first in range(start, stop, ROWS):
-        last = min(first + ROWS, stop)
+    K = len(diff)
+    block, totals = np.empty(DEPTH * BLOCK_ROW, diff.dtype), np.empty(ROWS)
+    for m in range(start, stop, ROWS):
+        count = min(ROWS, stop - m)
+        totals[:] = 0
         for k in range(0, K, DEPTH):
-            for row in range(k, min(k + DEPTH, K), lanes):
-                for r in range(lanes):
-                    starts[r] = min(row + r, K - 1) * x.shape[1]
-                for m in range(first, last, lanes):
-                    place = (m - first) * DEPTH + row - k
-                    _transpose(block, place, DEPTH, x.reshape(-1), m, starts, min(lanes, last - m))
-            add_slice(1, 0, last - first, block, 0, DEPTH, k, weights, y.reshape(-1), first * M)
+            for row in range(min(DEPTH, K - k)):
+                part = diff[k + row, m : m + count]
+                for column in range(count):
+                    block[row * BLOCK_ROW + column] = part[column]
+                    totals[column] += part[column]
+            for weights, gradient in ((first, first_gradient), (second, second_gradient)):
+                add_block(block, count, k, weights, gradient, m)
+        for column in range(count):
+            sums[m + column] += totals[column]
 
 
-_transpose = simd.transposing_copy(simd.VECTOR_BYTES)
+@jit
+def add_block(block, rows, k, weights, gradient, m):
+    """gradient[m + row] += sum over k of block[k, row] w[:, k], for a slice of the weights."""
+    M, K = weights.outputs, weights.inputs
+    if weights.panel == 0:
+        for row in range(rows):
+            for d in range(M):
+                for depth in range(min(DEPTH, K - k)):
+                    gradient[m + row, d] += weights.packed[d * K + k + depth] * block[depth * BLOCK_ROW + row]
+        return
+    multiply_slice(1, 0, rows, block, 0, 1, BLOCK_ROW, k, weights, gradient.reshape(-1), m * M, True)
 
 
 @jit
 def start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates):
-    """kept = cont h of the step before, gates = offset + W_x x + W_h kept, of which W_x x for AHEAD steps at a time."""
-    T, N = cont.shape
-    sums = gates.reshape(-1)
+    """gates = offset + W_x x + W_h kept, of which W_x x for AHEAD steps at a time; kept = cont h of the step before."""
+    T, N, M = gates.shape
+    sums, row = gates.reshape(-1), step * N + start
     if step % AHEAD == 0:
         steps = min(AHEAD, T - step)
-        for t in range(step, step + steps):
-            gates[t, start:stop] = offset[start:stop]
-        row = step * N + start
-        add_products(steps, N, stop - start, x.reshape(-1), row * input_w.inputs, input_w, sums, row * input_w.outputs)
+        multiply(steps, N, stop - start, x.reshape(-1), row * input_w.inputs, input_w, sums, row * M, False)
     for n in range(start, stop):
-        for d in range(h.shape[2]):
-            kept[step, n, d] = cont[step, n] * h[step, n, d]
-    row = step * N + start
-    add_products(1, N, stop - start, kept.reshape(-1), row * h_w.inputs, h_w, sums, row * h_w.outputs)
+        for m in range(M):
+            gates[step, n, m] += offset[n, m]
+        if step > 0:
+            for d in range(h.shape[2]):
+                kept[step, n, d] = cont[step, n] * h[step - 1, n, d]
+    multiply(1, N, stop - start, kept.reshape(-1), row * h_w.inputs, h_w, sums, row * M, True)
 
 
 @jit
-def lstm_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, h, kept, gates, c):
+def lstm_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, kept, gates, h, c):
     """All steps of the streams start to stop: gates = offset + W_x x + W_h kept, then ``lstm_forward``.
 
     x (T, N, D), cont (T, N); offset (N, 4H); input_w: W_x [4H, D]; h_w: W_h [4H, H]
-    h, c (T + 1, N, H): the initial states first, the others written
-    kept (T, N, H) written: cont times the h before
+    kept (T, N, H): cont times the h before; of the first step given, the others written
     gates (T, N, 4H) written: i, f, o, g
+    h (T, N, H) written
+    c (T + 1, N, H): the initial c first, the others written
     """
     cells = gates.reshape(gates.shape[0], gates.shape[1], 4, h.shape[2])
     for step in range(len(gates)):
         start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates)
-        lstm_forward(start, stop, cells[step], cont[step], c[step], c[step + 1], h[step + 1])
+        lstm_forward(start, stop, cells[step], cont[step], c[step], c[step + 1], h[step])
 
 
 @jit
-def rnn_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, h, kept, sums):
+def rnn_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, kept, sums, h):
     """Likewise for h = tanh(sums), sums (T, N, H)."""
     for step in range(len(sums)):
         start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, sums)
         for n in range(start, stop):
             for d in range(h.shape[2]):
-                h[step + 1, n, d] = tanh(sums[step, n, d])
+                h[step, n, d] = tanh(sums[step, n, d])
 
 
 @jit
-def end_step(start, stop, step, cont, weights, gates_diff, h_diff):
-    """h_diff = cont W_h^T gates_diff: what reaches the h before."""
+def end_step(start, stop, step, cont, input_w, h_w, gates_diff, h_diff, x_diff):
+    """h_diff = cont W_h^T gates_diff: what reaches the h before. x_diff = W_x^T gates_diff for AHEAD steps."""
+    T, N, M = gates_diff.shape
+    H, D = h_w.outputs, input_w.outputs
+    diffs, row = gates_diff.reshape(-1), step * N + start
+    multiply(1, N, stop - start, diffs, row * M, h_w, h_diff.reshape(-1), start * H, False)
     for n in range(start, stop):
-        h_diff[n] = 0
-    N, H = h_diff.shape
-    row = (step * N + start) * weights.inputs
-    add_products(1, N, stop - start, gates_diff.reshape(-1), row, weights, h_diff.reshape(-1), start * H)
-    for n in range(start, stop):
-        for d in range(h_diff.shape[1]):
+        for d in range(H):
             h_diff[n, d] *= cont[step, n]
+    if step % AHEAD == 0:
+        multiply(min(AHEAD, T - step), N, stop - start, diffs, row * M, input_w, x_diff, row * D, False)
 
 
 @jit
-def lstm_steps_backward(start, stop, cont, weights: Weights, gates, c, from_output, gates_diff, h_diff, c_diff):
+def lstm_steps_backward(
+    start, stop, cont, input_w: Weights, h_w: Weights, from_output, gates_diff, h_diff, x_diff, gates, c, c_diff
+):
     """Gradients of ``lstm_steps``, from the last step to the first.
 
-    weights of W_h^T, [H, 4H]; gates as the forward pass left them; from_output (T, N, H) reaches h from outside
+    input_w: W_x^T [D, 4H], or none of its rows; h_w: W_h^T [H, 4H]
+    from_output (T, N, H) reaches h from outside
     gates_diff (T, N, 4H) written: gradient before the activation
+    x_diff (T N D) written
+    gates, c as the forward pass left them
     h_diff, c_diff (N, H): the gradients that reach the last states from later; those of the first ones afterwards
     """
     T, N, H = from_output.shape
@@ -239,30 +251,18 @@ def lstm_steps_backward(start, stop, cont, weights: Weights, gates, c, from_outp
             for d in range(H):
                 h_diff[n, d] += from_output[step, n, d]
         lstm_backward(start, stop, cells[step], cont[step], c[step], c[step + 1], h_diff, c_diff, diffs[step])
-        end_step(start, stop, step, cont, weights, gates_diff, h_diff)
+        end_step(start, stop, step, cont, input_w, h_w, gates_diff, h_diff, x_diff)
 
 
 @jit
-def rnn_steps_backward(start, stop, cont, weights: Weights, h, from_output, sums_diff, h_diff):
+def rnn_steps_backward(start, stop, cont, input_w: Weights, h_w: Weights, from_output, sums_diff, h_diff, x_diff, h):
     """Likewise for ``rnn_steps``: the gradient of a sum is that of h times 1 - h^2."""
     for step in range(len(from_output) - 1, -1, -1):
         for n in range(start, stop):
             for d in range(h.shape[2]):
-                slope = _ONE - h[step + 1, n, d] * h[step + 1, n, d]
+                slope = _ONE - h[step, n, d] * h[step, n, d]
                 sums_diff[step, n, d] = (from_output[step, n, d] + h_diff[n, d]) * slope
-        end_step(start, stop, step, cont, weights, sums_diff, h_diff)
-
-
-@jit
-def sum_rows(start, stop, rows, sums):
-    """sums[m] += the sum of rows[:, m] in float64, for the columns start to stop."""
-    totals = np.zeros(stop - start)
-    for n in range(len(rows)):
-        row = rows[n, start:stop]
-        for m in range(len(row)):
-            totals[m] += row[m]
-    for m in range(stop - start):
-        sums[start + m] += totals[m]
+        end_step(start, stop, step, cont, input_w, h_w, sums_diff, h_diff, x_diff)
 
 
 @jit

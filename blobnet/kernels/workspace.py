@@ -28,9 +28,10 @@ def work_array(use: str, shape: tuple[int, ...], dtype) -> np.ndarray:
     return np.ndarray(shape, dtype, memory)
 
 
-def aligned(count: int, dtype) -> np.ndarray:
-    """So many elements with anything in them, that begin at a cache line."""
+def aligned(shape: int | tuple[int, ...], dtype) -> np.ndarray:
+    """An array with anything in it that begins at a cache line."""
     dtype = np.dtype(dtype)
-    memory = np.empty(count * dtype.itemsize + CACHE_LINE, np.uint8)
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.empty(size + CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % CACHE_LINE
-    return memory[start : start + count * dtype.itemsize].view(dtype)
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -14,6 +14,7 @@ from blobnet import config
 from blobnet.blob import Blob
 from blobnet.kernels import gemm, parallel
 from blobnet.kernels import recurrent as kernels
+from blobnet.kernels.workspace import aligned
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import register
 
@@ -75,28 +76,30 @@ class Recurrent(Layer):
         for blob in self.carried_over.values():
             blob.reshape(streams, self.units)
         rows = self.projections * self.units
-        self.gates = np.empty((steps, streams, rows), self.dtype)
-        self.gates_diff = np.empty_like(self.gates)
-        self.kept = np.empty((steps, streams, self.units), self.dtype)  # cont_t * h_{t-1}
-        self.states = [np.empty((steps + 1, streams, self.units), self.dtype) for _ in self.state_names]
+        self.gates = aligned((steps, streams, rows), self.dtype)
+        self.gates_diff = aligned((steps, streams, rows), self.dtype)
+        self.kept = aligned((steps, streams, self.units), self.dtype)  # cont_t * h_{t-1}
+        self.inner_states = [aligned((steps + 1, streams, self.units), self.dtype) for _ in self.state_names[1:]]
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._load_states(bottom)
         x = bottom[0].data.reshape(*bottom[0].shape[:2], -1)
-        weights = (kernels.pack(blob.data) for blob in (self.input_weight, self.recurrent_weight))
-        self.run_steps(x, bottom[1].data, self._offset(bottom), *weights, self.states[0], self.kept, self.gates)
-        hidden = self.states[0][1:]
-        self.output_forward(hidden, top[0].data)
-        self._keep_states(top)
+        weights = kernels.pack(self.input_weight.data, "W_x"), kernels.pack(self.recurrent_weight.data, "W_h")
+        arrays = x, bottom[1].data, self._offset(bottom), *weights, self.kept, self.gates
+        hidden = self.run_steps(top[0].data, *arrays)
+        self._keep_states(top, hidden)
         if self.param.recurrent_param.debug_info:
             self._log_steps("Forward", hidden)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.require(not propagate_down[1], f"no gradient flows into sequence markers, {describe(bottom[1])}")
-        weights = kernels.pack(self.recurrent_weight.data, transposed=True)
+        features = self.input_weight.shape[1] if propagate_down[0] else 0
+        input_weight = kernels.pack(self.input_weight.data[:, :features], "W_x", transposed=True)
+        weights = input_weight, kernels.pack(self.recurrent_weight.data, "W_h", transposed=True)
+        x_diff = bottom[0].diff.reshape(-1) if features else np.empty(0, self.dtype)
+        h_diff = np.zeros(self.kept.shape[1:], self.dtype)
         from_output = self.output_backward(top[0])
-        from_later = (np.zeros_like(state[0]) for state in self.states)
-        self.run_steps_backward(bottom[1].data, weights, from_output, self.gates_diff, *from_later)
+        self.run_steps_backward(bottom[1].data, *weights, from_output, self.gates_diff, h_diff, x_diff)
         self._accumulate_params(bottom)
         self._write_bottom_diffs(propagate_down, bottom)
         if self.param.recurrent_param.debug_info:
@@ -120,20 +123,19 @@ class Recurrent(Layer):
             blob.reshape(*state[name].shape)
             blob.data[...] = state[name]
 
-    def run_steps(self, *arrays) -> None:
-        """All steps, from the projections of their inputs on: the kernel takes these, and what is the layer's own."""
-        raise NotImplementedError
+    def run_steps(self, output: np.ndarray, *arrays) -> np.ndarray:
+        """All steps, from the projections of their inputs to the output; returns the hidden states.
 
-    def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
-        """Write the output of all steps from their hidden states."""
+        The kernel takes the arrays, and what is the layer's own.
+        """
         raise NotImplementedError
 
     def output_backward(self, top: Blob) -> np.ndarray:
         """The gradient that reaches each hidden state from the output of its step."""
         raise NotImplementedError
 
-    def run_steps_backward(self, cont, weights, *arrays) -> None:
-        """``gates_diff`` of all steps: the kernel takes these, and what the forward pass has left."""
+    def run_steps_backward(self, *arrays) -> None:
+        """``gates_diff`` of all steps and the input's gradient: the kernel takes these, and what is the layer's own."""
         raise NotImplementedError
 
     def over_streams(self, kernel: Callable, *arrays) -> None:
@@ -181,13 +183,14 @@ class Recurrent(Layer):
         return bottom[self.first_state :]
 
     def _load_states(self, bottom: Sequence[Blob]) -> None:
-        sources = [*self._initial_states(bottom), *self.carried_over.values()]
-        for state, source in zip(self.states, sources, strict=True):
+        h, *others = [*self._initial_states(bottom), *self.carried_over.values()]
+        np.multiply(bottom[1].data[0, :, None], h.data.reshape(self.kept.shape[1:]), out=self.kept[0])
+        for state, source in zip(self.inner_states, others, strict=True):
             state[:1] = source.data
 
-    def _keep_states(self, top: Sequence[Blob]) -> None:
+    def _keep_states(self, top: Sequence[Blob], hidden: np.ndarray) -> None:
         targets = [*top[1:], *self.carried_over.values()]
-        for state, target in zip(self.states, targets, strict=True):
+        for state, target in zip([hidden, *self.inner_states], targets, strict=True):
             target.data[...] = state[-1]
 
     def _offset(self, bottom: Sequence[Blob]) -> np.ndarray:
@@ -201,18 +204,14 @@ class Recurrent(Layer):
         return offset
 
     def _accumulate_params(self, bottom: Sequence[Blob]) -> None:
-        gates_diff = _matrix(self.gates_diff)
-        self.accumulate_weight(self.input_weight, gates_diff, _matrix(bottom[0].data))
-        self.accumulate_bias(self.bias, gates_diff)
-        self.accumulate_weight(self.recurrent_weight, gates_diff, _matrix(self.kept))
+        x = bottom[0].data.reshape(*self.kept.shape[:2], -1)
+        products = (self.input_weight, x), (self.recurrent_weight, self.kept)
+        self.accumulate(self.gates_diff, self.bias, *products)
         if self.has_static:
-            static = bottom[2].data.reshape(bottom[2].shape[0], -1)
-            self.accumulate_weight(self.static_weight, self.gates_diff.sum(axis=0), static)
+            static = bottom[2].data.reshape(1, len(bottom[2].data), -1)
+            self.accumulate(self.gates_diff.sum(axis=0, keepdims=True), None, (self.static_weight, static))
 
     def _write_bottom_diffs(self, propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        if propagate_down[0]:
-            arrays = _matrix(self.gates_diff), kernels.pack(self.input_weight.data, True), _matrix(bottom[0].diff)
-            parallel.parallel_for(kernels.multiply_rows, len(arrays[0]), *arrays, grain=kernels.ROWS)
         if self.has_static and propagate_down[2]:
             static_diff = bottom[2].diff.reshape(bottom[2].shape[0], -1)
             gemm.gemm(self.gates_diff.sum(axis=0), self.static_weight.data, static_diff)
@@ -220,14 +219,15 @@ class Recurrent(Layer):
             if wanted:
                 blob.diff[...] = 0
 
-    def accumulate_weight(self, weight: Blob, output_diff: np.ndarray, source: np.ndarray) -> None:
-        if self._learns(weight):
-            arrays = output_diff, kernels.pack(source, transposed=True), weight.diff
-            parallel.parallel_for(kernels.add_outer_products, len(weight.diff), *arrays, grain=kernels.ROWS)
-
-    def accumulate_bias(self, bias: Blob, output_diff: np.ndarray) -> None:
-        if self._learns(bias):
-            parallel.parallel_for(kernels.sum_rows, bias.count, output_diff, bias.diff, grain=64)
+    def accumulate(self, output_diff: np.ndarray, bias: Blob | None, *products: tuple[Blob, np.ndarray]) -> None:
+        """Add to the gradients of a bias, and of a weight or two with what each has met, as far as they learn."""
+        unmet = products[0][0], products[0][1][..., :0]
+        arrays = []
+        for use, (weight, source) in zip(("x", "h"), (*products, unmet), strict=False):
+            met = _matrix(source)[:, : None if self._learns(weight) else 0]
+            arrays += [kernels.pack(met, use, transposed=True), weight.diff[:, : met.shape[1]]]
+        sums = bias.diff if bias and self._learns(bias) else np.empty(output_diff.shape[-1], self.dtype)
+        parallel.parallel_for(kernels.add_gradients, len(sums), _matrix(output_diff), *arrays, sums, grain=kernels.ROWS)
 
     def _learns(self, blob: Blob) -> bool:
         return self.param_propagate_down[self.blobs.index(blob)]
@@ -257,17 +257,16 @@ class LSTM(Recurrent):
     projections = 4
     state_names = ("h", "c")
 
-    def run_steps(self, *arrays) -> None:
-        self.over_streams(kernels.lstm_steps, *arrays, self.states[1])
-
-    def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
-        output[...] = hidden
+    def run_steps(self, output: np.ndarray, *arrays) -> np.ndarray:
+        self.over_streams(kernels.lstm_steps, *arrays, output, self.inner_states[0])
+        return output
 
     def output_backward(self, top: Blob) -> np.ndarray:
         return top.diff
 
-    def run_steps_backward(self, cont, weights, *arrays) -> None:
-        self.over_streams(kernels.lstm_steps_backward, cont, weights, self.gates, self.states[1], *arrays)
+    def run_steps_backward(self, *arrays) -> None:
+        c = self.inner_states[0]
+        self.over_streams(kernels.lstm_steps_backward, *arrays, self.gates, c, np.zeros_like(c[0]))
 
 
 @register("RNN")
@@ -295,24 +294,26 @@ class RNN(Recurrent):
         self.output_weight = self.add_blob((self.units, self.units), param.weight_filler)
         self.output_bias = self.add_blob((self.units,), param.bias_filler)
 
-    def run_steps(self, *arrays) -> None:
-        self.over_streams(kernels.rnn_steps, *arrays)
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        super().reshape(bottom, top)
+        self.hidden = aligned(self.kept.shape, self.dtype)
 
-    def output_forward(self, hidden: np.ndarray, output: np.ndarray) -> None:
+    def run_steps(self, output: np.ndarray, *arrays) -> np.ndarray:
+        self.over_streams(kernels.rnn_steps, *arrays, self.hidden)
         output[...] = self.output_bias.data
-        gemm.gemm(_matrix(hidden), self.output_weight.data, _matrix(output), transpose_b=True, beta=1.0)
+        gemm.gemm(_matrix(self.hidden), self.output_weight.data, _matrix(output), transpose_b=True, beta=1.0)
         np.tanh(output, out=output)
+        return self.hidden
 
     def output_backward(self, top: Blob) -> np.ndarray:
-        output_diff = _matrix(top.diff * (1 - np.square(top.data)))
-        self.accumulate_weight(self.output_weight, output_diff, _matrix(self.states[0][1:]))
-        self.accumulate_bias(self.output_bias, output_diff)
+        output_diff = top.diff * (1 - np.square(top.data))
+        self.accumulate(output_diff, self.output_bias, (self.output_weight, self.hidden))
         hidden_diff = np.empty(top.shape, self.dtype)
-        gemm.gemm(output_diff, self.output_weight.data, _matrix(hidden_diff))
+        gemm.gemm(_matrix(output_diff), self.output_weight.data, _matrix(hidden_diff))
         return hidden_diff
 
-    def run_steps_backward(self, cont, weights, *arrays) -> None:
-        self.over_streams(kernels.rnn_steps_backward, cont, weights, self.states[0], *arrays)
+    def run_steps_backward(self, *arrays) -> None:
+        self.over_streams(kernels.rnn_steps_backward, *arrays, self.hidden)
 
 
 @register("LSTMUnit")

@@ -68,7 +68,14 @@ def test_any_split_of_the_streams_gives_the_same_bits():
 
 
 # rows, inputs, outputs: tiles and panels full or not, one slice of the weights or several
-PRODUCTS = [(1, 3, 5), (4, 8, 24), (7, 300, 50), (recurrent.ROWS + 9, 2 * recurrent.DEPTH, 48), (3, 530, 7)]
+PRODUCTS = [
+    (1, 3, 5),
+    (4, 8, 24),
+    (7, 300, 50),
+    (recurrent.ROWS + 9, 2 * recurrent.DEPTH, 48),
+    (3, 530, 7),
+    (9, 300, 490),
+]
 KERNELS = pytest.mark.parametrize("kernels", ["fast", "reference"])
 TYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-13)])
 
@@ -78,33 +85,46 @@ TYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("extents", PRODUCTS)
 def test_rows_times_packed_weights(extents, transposed, dtype, tolerance, kernels, monkeypatch):
+    """Of three steps, one in the first stream and all in the others are done; what the others hold stays."""
     monkeypatch.setenv("BLOBNET_KERNELS", kernels)
     rows, inputs, outputs = extents
     random = np.random.default_rng(3)
-    x, w = (random.normal(size=shape).astype(dtype) for shape in ((rows, inputs), (outputs, inputs)))
-    y = np.full((rows, outputs), np.nan, dtype)
-    weights = recurrent.pack(w.T.copy() if transposed else w, transposed)
-    recurrent.multiply_rows(0, rows, x, weights, y)
-    np.testing.assert_allclose(y, x.astype(float) @ w.T, rtol=0, atol=tolerance * inputs)
+    shapes = (3, 1 + rows, inputs), (outputs, inputs), (3, 1 + rows, outputs)
+    x, w, before = (random.normal(size=shape).astype(dtype) for shape in shapes)
+    weights = recurrent.pack(w.T.copy() if transposed else w, "w", transposed)
+    for accumulate in (False, True):
+        y = before.copy() if accumulate else np.full_like(before, np.nan)
+        recurrent.multiply(3, 1 + rows, rows, x.reshape(-1), inputs, weights, y.reshape(-1), outputs, accumulate)
+        expected = x[:, 1:].astype(float) @ w.T + accumulate * before[:, 1:]
+        np.testing.assert_allclose(y[:, 1:], expected, rtol=0, atol=tolerance * inputs)
+        np.testing.assert_array_equal(y[:, 0], before[:, 0] if accumulate else np.nan)
 
 
 @KERNELS
 @TYPES
 @pytest.mark.parametrize("extents", PRODUCTS)
-def test_outer_products_are_added(extents, dtype, tolerance, kernels, monkeypatch):
+def test_gradients_of_weights_and_bias_are_added(extents, dtype, tolerance, kernels, monkeypatch):
     monkeypatch.setenv("BLOBNET_KERNELS", kernels)
-    rows, inputs, outputs = extents
+    outputs, count, inputs = extents
     random = np.random.default_rng(3)
-    x, w, y = (
-        random.normal(size=shape).astype(dtype) for shape in ((inputs, rows), (inputs, outputs), (rows, outputs))
-    )
-    expected = y + x.T.astype(float) @ w
-    recurrent.add_outer_products(0, rows, x, recurrent.pack(w, transposed=True), y)
-    np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance * inputs)
+    diff = random.normal(size=(count, outputs)).astype(dtype)
+    sources = [random.normal(size=(count, extent)).astype(dtype) for extent in (inputs, inputs // 2, 0)]
+    for first, second in (sources[:2], sources[::-2]):
+        shapes = (outputs, first.shape[1]), (outputs, second.shape[1]), outputs
+        found = [random.normal(size=shape).astype(dtype) for shape in shapes]
+        expected = [
+            found[0] + diff.T.astype(float) @ first,
+            found[1] + diff.T.astype(float) @ second,
+            found[2] + diff.sum(axis=0, dtype=float),
+        ]
+        weights = (recurrent.pack(w, use, transposed=True) for w, use in ((first, "first"), (second, "second")))
+        recurrent.add_gradients(0, outputs, diff, next(weights), found[0], next(weights), *found[1:])
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * count)
 
 
-def test_sums_of_rows_are_added_in_double_precision():
-    rows = np.full((1000, 70), 0.1, np.float32)
-    sums = np.ones(70, np.float32)
-    parallel.parallel_for(recurrent.sum_rows, 70, rows, sums, grain=64)
+def test_a_bias_sums_in_double_precision():
+    diff, sums = np.full((1000, 70), 0.1, np.float32), np.ones(70, np.float32)
+    nothing = recurrent.pack(diff[:, :0], "nothing", transposed=True), np.empty((70, 0), np.float32)
+    parallel.parallel_for(recurrent.add_gradients, 70, diff, *nothing, *nothing, sums, grain=64)
     np.testing.assert_array_equal(sums, np.float32(1 + 1000 * float(np.float32(0.1))))
