@@ -44,6 +44,7 @@ class Weights(NamedTuple):
     outputs: int  # M
     inputs: int  # K
     panel: int  # outputs of a panel; 0: w lies as it is, and the textbook's loops multiply
+    pairs: int  # the output from which on panels are of two vectors: one vector alone would take twice its time
     lanes: int
     slice: int  # elements of the panels for DEPTH inputs
     packed: np.ndarray
@@ -55,12 +56,13 @@ def pack(w: np.ndarray, use: str, transposed: bool = False) -> Weights:
     outputs, inputs, lanes = len(layout.outer), len(layout.inner), simd.lanes(w.dtype)
     if config.reference_kernels():
         plain = np.ascontiguousarray(w.T) if transposed else w
-        return Weights(outputs, inputs, 0, lanes, 0, plain.reshape(-1))
+        return Weights(outputs, inputs, 0, 0, lanes, 0, plain.reshape(-1))
     panel = product.NV * lanes
-    rounded = -(-outputs // lanes) * lanes
-    size = DEPTH * rounded + panel * lanes  # pack writes whole blocks of lanes, beyond the end
+    vectors = -(-outputs // lanes)
+    pairs = (vectors - 4) * lanes if vectors > 1 and vectors % product.NV == 1 else outputs
+    size = DEPTH * vectors * lanes + panel * lanes  # pack writes whole blocks of lanes, beyond the end
     slices = -(-inputs // DEPTH)
-    weights = Weights(outputs, inputs, panel, lanes, size, work_array(use, (slices * size,), w.dtype))
+    weights = Weights(outputs, inputs, panel, pairs, lanes, size, work_array(use, (slices * size,), w.dtype))
     parallel_for(pack_slices, slices, w.reshape(-1), layout, weights)
     return weights
 
@@ -71,7 +73,10 @@ def pack_slices(start, stop, w, layout: product.Layout, weights: Weights):
         k = part * DEPTH
         panels = weights.packed[part * weights.slice : (part + 1) * weights.slice]
         k_stop = min(k + DEPTH, weights.inputs)
-        product.pack(w, layout, 0, 0, weights.outputs, k, k_stop, panels, weights.panel, weights.lanes, weights.lanes)
+        lanes, pairs = weights.lanes, weights.pairs
+        product.pack(w, layout, 0, 0, pairs, k, k_stop, panels, weights.panel, lanes, lanes)
+        rest = panels[pairs * (k_stop - k) :]
+        product.pack(w, layout, 0, pairs, weights.outputs, k, k_stop, rest, 2 * lanes, lanes, lanes)
 
 
 @jit
@@ -97,10 +102,13 @@ def multiply(steps, streams, rows, x, i, weights, y, j, accumulate):
 @jit
 def multiply_slice(steps, streams, rows, x, i, x_row, x_step, k, weights, y, j, accumulate):
     """What the slice of the weights from k on gives, or adds to y; distances of the rows of x and along them."""
-    M, width = weights.outputs, weights.panel
-    tile = np.empty(product.MR * width, y.dtype)
-    for first in range(0, M, PANELS * width):
-        last = min(first + PANELS * width, M)
+    M = weights.outputs
+    tile = np.empty(product.MR * weights.panel, y.dtype)
+    last = 0
+    while last < M:
+        first, last = last, last + PANELS * weights.panel
+        if last > weights.pairs:
+            last = M
         for t in range(steps):
             for n in range(t * streams, t * streams + rows, product.MR):
                 count = min(product.MR, t * streams + rows - n)
@@ -111,10 +119,13 @@ def multiply_slice(steps, streams, rows, x, i, x_row, x_step, k, weights, y, j, 
 @jit
 def multiply_panels(first, last, rows, x, i, x_row, x_step, k, weights, y, j, accumulate, tile):
     """``multiply_slice`` for a tile of rows and the outputs from first to last."""
-    M, MR, width = weights.outputs, product.MR, weights.panel
+    M, MR = weights.outputs, product.MR
     depth = min(DEPTH, weights.inputs - k)
-    for m in range(first, last, width):
-        columns = min(width, M - m)
+    m_next = first
+    while m_next < last:
+        m = m_next
+        m_next = m + (weights.panel if m < weights.pairs else 2 * weights.lanes)
+        columns = min(m_next, M) - m
         vectors = -(-columns // weights.lanes)
         w, step = k // DEPTH * weights.slice + m * depth, vectors * weights.lanes
         if rows == MR and columns == step:
