@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet.kernels import depthwise_3x3, patches, simd
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.lanes import add_vectors, turn, turn_back
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.patches import Frame
 
@@ -40,7 +41,7 @@ class Sums(NamedTuple):
 
 def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     """y[n, o] = w[o] * x[n, o // multiplier] + bias[o]."""
-    if depthwise_3x3.fits(geometry, x.shape[1], len(w)):
+    if _goes_by_rows(geometry, x.shape[1], len(w), x.dtype):
         depthwise_3x3.forward(x, w, y, geometry, bias)
         return
     _correlate(x, patches.patches(geometry).frame, w, _forward_sums(geometry), y, bias)
@@ -48,7 +49,7 @@ def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bia
 
 def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     """dx[n, c] = the gradients of its filters' outputs, each turned round."""
-    if depthwise_3x3.fits(geometry, dx.shape[1], len(w)):
+    if _goes_by_rows(geometry, dx.shape[1], len(w), dy.dtype):
         depthwise_3x3.backward_data(dy, w, dx, geometry, bias)
         return
     each = dy.shape[1] // dx.shape[1]
@@ -57,13 +58,18 @@ def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geome
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
     """dw[o] += dy[n, o] against each shift of x[n, o // multiplier]."""
-    if depthwise_3x3.fits(geometry, x.shape[1], len(dw)):
+    if _goes_by_rows(geometry, x.shape[1], len(dw), x.dtype):
         depthwise_3x3.backward_weights(x, dy, dw, geometry)
         return
     frame, sums = patches.patches(geometry).frame, _forward_sums(geometry)
     lanes = simd.lanes(dw.dtype)
-    work = scratch((frame.size + dy.shape[2] + len(sums.taps) + 2 * lanes) * lanes, dw.dtype)
+    work = scratch((frame.size + dy.shape[2] + len(sums.taps) + x.shape[2] + 3 * lanes) * lanes, dw.dtype)
     parallel_for(add_gradients, -(-len(dw) // lanes), x, frame, dy, sums, lanes, dw.reshape(len(dw), -1), scratch=work)
+
+
+def _goes_by_rows(geometry: Geometry, channels: int, filters: int, dtype: np.dtype) -> bool:
+    """Whether it is a convolution for ``depthwise_3x3``, and its rows fill more than half a vector."""
+    return depthwise_3x3.fits(geometry, channels, filters) and 2 * geometry.output[-1] > simd.lanes(dtype)
 
 
 @functools.lru_cache(maxsize=64)
@@ -97,7 +103,8 @@ def _correlate(planes, frame: Frame, w, sums: Sums, results, bias) -> None:
     share = max(1, channels // planes.shape[1])  # results that read a plane
     bias = np.zeros(channels, results.dtype) if bias is None else bias
     lanes = simd.lanes(results.dtype)
-    work = scratch((each * frame.size + pixels + len(sums.taps) + 4 * lanes) * lanes, results.dtype)
+    room = each * frame.size + pixels + len(sums.taps) + 1 + planes.shape[2] + 3 * lanes
+    work = scratch(room * lanes, results.dtype)
     parallel_for(
         correlate, images * -(-channels // lanes), planes, frame, w.reshape(len(w), -1), sums,
         results, bias, each, share, lanes, grain=4, scratch=work,
@@ -109,39 +116,38 @@ def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, e
     """Vectors of channels start to stop of the results, all images of one vector after the other."""
     images, channels, pixels = results.shape
     size = len(frame.rows) * frame.extent
-    weights, framed = work[: len(sums.taps) * lanes], work[len(sums.taps) * lanes :]
+    weights, rest = work[: len(sums.taps) * lanes], work[len(sums.taps) * lanes :]
+    shifts, framed = rest[:lanes], rest[lanes:]
     total = framed[(each * size + lanes) * lanes :]
-    block = total[(pixels + lanes) * lanes :]
+    dense = total[(pixels + lanes) * lanes :]
     offsets = sums.offsets * lanes
-    starts, steps = np.empty(lanes, np.int64), np.arange(lanes) * lanes
-    flat = planes.reshape(-1)
+    starts, target_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+    flat, results_flat = planes.reshape(-1), results.reshape(-1)
+    framed[: each * size * lanes] = 0
     for item in range(start, stop):
         vector, n = divmod(item, images)
         first = vector * lanes
         if n == 0 or item == start:
-            for t in range(len(sums.taps)):
-                for lane in range(lanes):
+            for lane in range(lanes):
+                shifts[lane] = bias[min(first + lane, channels - 1)]
+                for t in range(len(sums.taps)):
                     o = min(first + lane, channels - 1) * each + sums.planes[t]
                     weights[t * lanes + lane] = w[o, sums.taps[t]]
         for plane in range(each):
             for lane in range(lanes):
                 c = min(first + lane, channels - 1) * each // share + plane
                 starts[lane] = (n * planes.shape[1] + c) * planes.shape[2]
-            fill_frame(flat, starts, frame, framed, plane * size * lanes, lanes)
+            fill_frame(flat, planes.shape[2], starts, frame, framed, plane * size * lanes, dense)
         for row in range(len(sums.rows)):
             sum_row(weights, framed, sums, row, offsets, lanes, total)
-        for p in range(0, pixels, lanes):
-            _transpose(block, 0, lanes, total, p * lanes, steps, lanes)
-            count = min(lanes, pixels - p)
-            for lane in range(min(lanes, channels - first)):
-                values = block[lane * lanes : lane * lanes + count]
-                target = results[n, first + lane, p : p + count]
-                shift = bias[first + lane]
-                for q in range(count):
-                    target[q] = values[q] + shift
+        for p in range(pixels):
+            add_vectors(shifts, 0, 0, 1, total, p * lanes)
+        for lane in range(lanes):
+            target_starts[lane] = (n * channels + min(first + lane, channels - 1)) * pixels
+        turn_back(total, 0, pixels, target_starts, results_flat, 0)
 
 
-@jit
+@inlined
 def sum_row(weights, framed, sums, row, offsets, lanes, total):
     """A row of results, PIXELS at once; the last of them end where the row ends."""
     source, target, count, first, last = sums.rows[row]
@@ -166,9 +172,11 @@ def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work)
     size, taps = len(frame.rows) * frame.extent, len(sums.taps)
     gradients, framed = work[: taps * lanes], work[taps * lanes :]
     turned = framed[(size + lanes) * lanes :]
+    dense = turned[(pixels + lanes) * lanes :]
     offsets = sums.offsets * lanes
     starts, dy_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
     x_flat, dy_flat = x.reshape(-1), dy.reshape(-1)
+    framed[: size * lanes] = 0
     for vector in range(start, stop):
         first = vector * lanes
         gradients[:] = 0
@@ -177,8 +185,8 @@ def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work)
                 o = min(first + lane, filters - 1)
                 dy_starts[lane] = (n * filters + o) * pixels
                 starts[lane] = (n * x.shape[1] + o * x.shape[1] // filters) * x.shape[2]
-            fill_frame(x_flat, starts, frame, framed, 0, lanes)
-            turn(dy_flat, 0, pixels, dy_starts, turned, 0, lanes)
+            fill_frame(x_flat, x.shape[2], starts, frame, framed, 0, dense)
+            turn(dy_flat, 0, pixels, dy_starts, turned, 0)
             for row in range(len(sums.rows)):
                 source, target, count, _, _ = sums.rows[row]
                 place, step = source * lanes, sums.source_step * lanes
@@ -195,25 +203,21 @@ def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work)
 _multiply_tap, _multiply_taps = simd.products_with_shifts(1), simd.products_with_shifts(TAPS)
 
 
-@jit
-def fill_frame(planes, starts, frame, framed, target, lanes):
-    """The planes that begin at the starts, one per lane, in a frame [pixels, lanes] from target on."""
+@inlined
+def fill_frame(planes, size, starts, frame, framed, target, dense):
+    """The planes of this size that begin at the starts, one per lane, in a frame [pixels, lanes] of zeros.
+
+    Those whose rows are shorter than a vector are turned as a whole first, in ``dense``.
+    """
+    lanes = len(starts)
+    narrow = frame.row_length < lanes
+    first, last = patches.inside(frame)
+    if narrow:
+        turn(planes, 0, size, starts, dense, 0)
     for r in range(len(frame.rows)):
-        first = last = 0
-        if frame.rows[r] >= 0:
-            first, last = patches.inside(frame)
-        patches.fill(framed[target : target + first * lanes], 0, first * lanes)
-        turn(planes, frame.rows[r] + frame.first + first, last - first, starts, framed, target + first * lanes, lanes)
-        target += frame.extent * lanes
-        rest = (frame.extent - last) * lanes
-        patches.fill(framed[target - rest : target], 0, rest)
-
-
-@jit
-def turn(planes, first, count, starts, framed, target, lanes):
-    """framed[target + p lanes + lane] = planes[starts[lane] + first + p]; up to a square of lanes is overwritten."""
-    for p in range(0, count, lanes):
-        _transpose(framed, target + p * lanes, lanes, planes, first + p, starts, min(lanes, count - p))
-
-
-_transpose = simd.transposing_copy(simd.VECTOR_BYTES)
+        source, place = frame.rows[r] + frame.first + first, target + (r * frame.extent + first) * lanes
+        if frame.rows[r] >= 0 and narrow:
+            for pixel in range(last - first):
+                simd.copy_first(framed, place + pixel * lanes, dense, (source + pixel) * lanes, lanes)
+        elif frame.rows[r] >= 0:
+            turn(planes, source, last - first, starts, framed, place)

@@ -34,6 +34,15 @@ EDGES = {
     "one pixel, padded": {"size": (1, 1), "kernel": (3, 3), "pad": (1, 1)},
     "no spatial axis": {"size": (), "kernel": ()},
     "depthwise": {"channels": 5, "filters": 5, "group": 5, "size": (8, 7), "kernel": (3, 3), "pad": (1, 1)},
+    "depthwise, short rows": {
+        "channels": 37,
+        "filters": 37,
+        "group": 37,
+        "size": (7, 7),
+        "kernel": (3, 3),
+        "pad": (1, 1),
+    },
+    "depthwise, by rows": {"channels": 5, "filters": 5, "group": 5, "size": (8, 20), "kernel": (3, 3), "pad": (1, 1)},
     "depthwise, two filters a channel": {
         "channels": 3,
         "filters": 6,
