@@ -7,6 +7,7 @@ import numpy as np
 from blobnet.kernels._jit import jit
 from blobnet.kernels.exponential import sigmoid
 from blobnet.kernels.rows import at, loop
+from blobnet.kernels.softmax import forward_rows
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities below it count as it
 
@@ -20,6 +21,13 @@ def softmax_loss(start, stop, probability, labels, losses):
             if labels[item, i] >= 0:
                 value = probability[item, labels[item, i], i]
                 losses[item] -= math.log(SMALLEST if value < SMALLEST else value)
+
+
+@jit
+def softmax_and_loss(start, stop, x, probability, labels, losses):
+    """``softmax.forward_rows`` of the scores x (items, classes), and ``softmax_loss`` of the probabilities."""
+    forward_rows(start, stop, x, probability)
+    softmax_loss(start, stop, probability.reshape(*probability.shape, 1), labels, losses)
 
 
 @jit

@@ -19,7 +19,10 @@ _SMALLEST = 1e-20  # probabilities below it count as it in MultinomialLogisticLo
 
 
 class SoftmaxLoss(loss.NormalizedLoss):
-    """Base of losses of scores that a softmax makes probabilities first; a second top, if there is one, gets those."""
+    """Base of losses of scores that a softmax makes probabilities first; a second top, if there is one, gets those.
+
+    ``value`` makes them.
+    """
 
     tops = (1, 2)
     axis_message: ClassVar[str]  # the message whose ``axis`` is that of the classes
@@ -39,7 +42,6 @@ class SoftmaxLoss(loss.NormalizedLoss):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         outer, classes, inner = self.probability.shape
-        softmax.forward(around_axis(bottom[0].data, self.class_axis), self.probability)
         self.classes = labels.class_numbers(self, bottom[1], classes, self.ignore_label).reshape(outer, inner)
         self.scale = 1 / self.divisor(outer * inner, np.count_nonzero(self.classes >= 0), outer)
         super().forward(bottom, top)
@@ -64,8 +66,14 @@ class SoftmaxWithLoss(SoftmaxLoss):
     axis_message = "softmax_param"
 
     def value(self, bottom: Sequence[Blob]) -> float:
-        losses = np.empty(len(self.probability))
-        loss.for_items(kernels.softmax_loss, self.probability, self.classes, losses)
+        x = around_axis(bottom[0].data, self.class_axis)
+        losses = np.empty(len(x))
+        if x.shape[2] == 1:
+            rows, probability = x[:, :, 0], self.probability[:, :, 0]
+            loss.for_items(kernels.softmax_and_loss, rows, probability, self.classes, losses)
+        else:
+            softmax.forward(x, self.probability)
+            loss.for_items(kernels.softmax_loss, self.probability, self.classes, losses)
         return losses.sum() * self.scale
 
     def gradient(self, bottom: Sequence[Blob], index: int, weight: float) -> None:
@@ -127,6 +135,7 @@ class InfogainLoss(SoftmaxLoss):
         super().forward(bottom, top)
 
     def value(self, bottom: Sequence[Blob]) -> float:
+        softmax.forward(around_axis(bottom[0].data, self.class_axis), self.probability)
         logarithms = np.log(np.maximum(self.probability, self.dtype.type(_SMALLEST)))
         return -(self._weights() * logarithms).sum(dtype=np.float64) * self.scale
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from blobnet.kernels import loss
+from tests.naive import softmax as naive
 
 RANDOM = np.random.default_rng(33)
 
@@ -17,6 +18,17 @@ def test_softmax_loss_item_by_item():
     loss.softmax_loss(0, 3, p, labels, losses)
     expected = [-math.log(loss.SMALLEST) - math.log(p[0, 0, 1]), -math.log(p[1, 2, 0]), 0, 7]
     np.testing.assert_allclose(losses, expected, rtol=1e-12)
+
+
+def test_softmax_and_loss_at_once():
+    x = RANDOM.standard_normal((4, 20)).astype(np.float32)
+    labels = np.array([[1], [19], [-1], [0]])
+    p, losses = np.full_like(x, 7), np.full(4, 7.0)
+    loss.softmax_and_loss(1, 4, x, p, labels, losses)
+    expected = naive.forward(x, 1)
+    np.testing.assert_allclose(p[1:], expected[1:], rtol=1e-5)
+    np.testing.assert_allclose(losses, [7, -math.log(expected[1, 19]), 0, -math.log(expected[3, 0])], rtol=1e-5)
+    assert (p[0] == 7).all()
 
 
 def test_softmax_loss_backward_item_by_item():
