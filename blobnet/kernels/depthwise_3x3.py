@@ -3,7 +3,8 @@
 A plane is copied into a frame, whose rows have one zero between them: the right border of one is the left border of
 the next. Then neighbouring pixels of a row are a vector, and each tap of them all is another vector of the frame; at
 stride 2, where taps meet every second pixel, once columns 0, 2, 4 ... of the frame and columns 1, 3, 5 ... have a frame
-each. Vectors run over the ends of rows; what they leave there is overwritten by the row that follows.
+each. Vectors run over the ends of rows; what they leave there is overwritten by the row that follows. Of small planes
+several are copied before the first is read, so that memory is read and written in longer pieces.
 """
 
 from collections.abc import Iterator
@@ -15,13 +16,14 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet.kernels import simd
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.rows import at, total
 
 TAPS = 3
-# Bytes of the frame that are filled, and then read, while they are in the nearest cache.
+# Bytes of frames that are filled, and then read, while they are in the nearest cache: one band of a large plane, or
+# several small planes, whose reading and writing in turn takes two to three times as long at 7 x 7.
 _BAND = 1 << 14
 
 
@@ -47,24 +49,26 @@ def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geome
 
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> None:
     """dw[c] += dy[n, c] against each shift of x[n, c]."""
-    frame = scratch(_frame_size(geometry, dw.dtype), dw.dtype)
-    sizes = (*geometry.input, *geometry.output)
-    parallel_for(add_gradients, len(dw), x, dy, sizes, geometry.stride[0], dw.reshape(-1), scratch=frame)
+    size, at_once = _frame_size(geometry, dw.dtype)
+    sizes, frames = (*geometry.input, *geometry.output), scratch(size * at_once, dw.dtype)
+    stride = geometry.stride[0]
+    parallel_for(add_gradients, len(dw), x, dy, sizes, stride, size, at_once, dw.reshape(-1), scratch=frames)
 
 
 def _run(kernel, source, w, target, geometry: Geometry, bias) -> None:
     images, channels = target.shape[:2]
     bias = np.zeros(channels, target.dtype) if bias is None else bias
-    frame = scratch(_frame_size(geometry, target.dtype), target.dtype)
-    sizes = (*geometry.input, *geometry.output)
-    args = source, w.reshape(-1), bias, sizes, geometry.stride[0], target
-    parallel_for(kernel, images * channels, *args, grain=8, scratch=frame)
+    size, at_once = _frame_size(geometry, target.dtype)
+    sizes, frames = (*geometry.input, *geometry.output), scratch(size * at_once, target.dtype)
+    args = source, w.reshape(-1), bias, sizes, geometry.stride[0], size, at_once, target
+    parallel_for(kernel, images * channels, *args, grain=8, scratch=frames)
 
 
-def _frame_size(geometry: Geometry, dtype) -> int:
-    """Of one frame or both, with room for the vectors that run over the end."""
+def _frame_size(geometry: Geometry, dtype) -> tuple[int, int]:
+    """The size of one frame or both, with room for vectors that run over the end, and how many planes go at once."""
     H, W = geometry.input
-    return (H + 2) * (W + 3) + 6 * simd.lanes(dtype)
+    size = (H + 2) * (W + 3) + 6 * simd.lanes(dtype)
+    return size, max(1, _BAND // (size * dtype.itemsize))
 
 
 @jit
@@ -74,23 +78,29 @@ def _distance(H, pitch, lanes):
 
 
 @jit
-def correlate(start, stop, x, w, bias, sizes, stride, y, frame):
+def correlate(start, stop, x, w, bias, sizes, stride, size, at_once, y, frames):
     """y of the planes start to stop."""
     H, W, PH, PW = sizes
     channels, end, flat, y_flat = x.shape[1], stop * PH * PW, x.reshape(-1), y.reshape(-1)
     pitch = W + 1 if stride == 1 else PW + 1
     odd, band = _distance(H, pitch, simd.VECTOR_BYTES // x.itemsize), _rows_at_once(W * stride, x.itemsize)
-    frame[:] = 0
-    for plane in range(start, stop):
-        weights, shift, filled = at(w, plane % channels * TAPS * TAPS), bias[plane % channels], 0
+    frames[:] = 0
+    for first in range(start, stop, at_once):
+        last, filled = min(first + at_once, stop), 0
         for row in range(0, PH, band):
-            rows, k = min(band, PH - row), (plane * PH + row) * PW
-            filled = _frame_rows(flat, plane * H * W, filled, row + rows, H, W, stride, frame, pitch, odd)
-            source = at(frame, row * stride * pitch)
-            if stride == 1:
-                _correlate_rows(source, pitch, odd, weights, shift, rows, PW, y_flat, k, end)
-            else:
-                _correlate_rows_by_2(source, pitch, odd, weights, shift, rows, PW, y_flat, k, end)
+            rows = min(band, PH - row)
+            reached = _rows_met(row + rows, H, stride)
+            for plane in range(first, last):
+                place = (plane - first) * size
+                _frame_rows(flat, plane * H * W, filled, reached, W, stride, frames, place, pitch, odd)
+            filled = reached
+            for plane in range(first, last):
+                weights, shift = at(w, plane % channels * TAPS * TAPS), bias[plane % channels]
+                source, k = at(frames, (plane - first) * size + row * stride * pitch), (plane * PH + row) * PW
+                if stride == 1:
+                    _correlate_rows(source, pitch, odd, weights, shift, rows, PW, y_flat, k, end)
+                else:
+                    _correlate_rows_by_2(source, pitch, odd, weights, shift, rows, PW, y_flat, k, end)
 
 
 @jit
@@ -99,27 +109,31 @@ def _rows_at_once(pitch, itemsize):
 
 
 @jit
-def _frame_rows(planes, first, filled, rows, H, W, stride, frame, pitch, odd):
-    """Fill in what ``rows`` rows of windows meet of the plane that begins at ``first``; returns how much that is."""
-    stop = min(H, (rows - 1) * stride + 2)
+def _rows_met(rows, H, stride):
+    """The rows of a plane that ``rows`` rows of windows meet."""
+    return min(H, (rows - 1) * stride + 2)
+
+
+@inlined
+def _frame_rows(planes, first, row, stop, W, stride, frames, place, pitch, odd):
+    """Fill in rows ``row`` to ``stop`` of the plane that begins at ``first``, in the frame that does at ``place``."""
     if stride == 1:
-        return _fill(planes, first, filled, stop, W, frame, pitch + 1)
-    lanes = simd.VECTOR_BYTES // frame.itemsize
-    for h in range(filled, stop):
-        place = (h + 1) * pitch
+        _fill(planes, first, row, stop, W, frames, place + pitch + 1)
+        return
+    lanes = simd.VECTOR_BYTES // planes.itemsize
+    for h in range(row, stop):
+        even = place + (h + 1) * pitch + 1
         for q in range(0, W, 2 * lanes):
-            _split_first(frame, odd + place + q // 2, place + 1 + q // 2, planes, first + h * W + q, W - q)
-    return stop
+            _split_first(frames, even - 1 + odd + q // 2, even + q // 2, planes, first + h * W + q, W - q)
 
 
-@jit
-def _fill(planes, first, row, stop, W, frame, place):
-    """Rows ``row`` to ``stop`` of the plane that begins at ``first``; zeros follow each. Returns ``stop``."""
-    lanes = simd.VECTOR_BYTES // frame.itemsize
+@inlined
+def _fill(planes, first, row, stop, W, frames, place):
+    """Rows ``row`` to ``stop`` of the plane that begins at ``first``, into the frame from ``place`` on, with zeros."""
+    lanes = simd.VECTOR_BYTES // planes.itemsize
     for h in range(row, stop):
         for q in range(0, W, lanes):
-            simd.copy_first(frame, place + h * (W + 1) + q, planes, first + h * W + q, W - q)
-    return stop
+            simd.copy_first(frames, place + h * (W + 1) + q, planes, first + h * W + q, W - q)
 
 
 @intrinsic
@@ -179,20 +193,24 @@ _correlate_rows, _correlate_rows_by_2 = _rows_correlated(1), _rows_correlated(2)
 
 
 @jit
-def spread(start, stop, dy, w, bias, sizes, stride, dx, frame):
+def spread(start, stop, dy, w, bias, sizes, stride, size, at_once, dx, frames):
     """dx of the planes start to stop, at stride 2."""
     H, W, PH, PW = sizes
     channels, pitch, end = dy.shape[1], PW + 1, stop * H * W
-    flat, dx_flat = dy.reshape(-1), dx.reshape(-1)
-    frame[:] = 0
-    for plane in range(start, stop):
-        weights, shift = at(w, plane % channels * TAPS * TAPS), bias[plane % channels]
-        filled, band = 0, _rows_at_once(pitch, dy.itemsize)
+    flat, dx_flat, band = dy.reshape(-1), dx.reshape(-1), _rows_at_once(pitch, dy.itemsize)
+    frames[:] = 0
+    for first in range(start, stop, at_once):
+        last, filled = min(first + at_once, stop), 0
         for row in range(0, PH, band):
             rows = min(band, PH - row)
-            filled = _fill(flat, plane * PH * PW, filled, min(PH, row + rows + 1), PW, frame, 0)
-            k = plane * H * W + 2 * row * W
-            _spread_rows(at(frame, row * pitch), pitch, weights, shift, rows, W, dx_flat, k, end)
+            reached = min(PH, row + rows + 1)
+            for plane in range(first, last):
+                _fill(flat, plane * PH * PW, filled, reached, PW, frames, (plane - first) * size)
+            filled = reached
+            for plane in range(first, last):
+                weights, shift = at(w, plane % channels * TAPS * TAPS), bias[plane % channels]
+                source, k = at(frames, (plane - first) * size + row * pitch), plane * H * W + 2 * row * W
+                _spread_rows(source, pitch, weights, shift, rows, W, dx_flat, k, end)
 
 
 @intrinsic
@@ -238,26 +256,32 @@ def _spread_rows(typing, frame, pitch, weights, bias, rows, width, dx, k, end):
 
 
 @jit
-def add_gradients(start, stop, x, dy, sizes, stride, dw, frame):
+def add_gradients(start, stop, x, dy, sizes, stride, size, at_once, dw, frames):
     """dw of the channels start to stop, image after image."""
     H, W, PH, PW = sizes
     images, channels, flat, dy_flat = x.shape[0], x.shape[1], x.reshape(-1), dy.reshape(-1)
     pitch, lanes = W + 1 if stride == 1 else PW + 1, simd.VECTOR_BYTES // x.itemsize
     odd, band = _distance(H, pitch, lanes), _rows_at_once(W * stride, x.itemsize)
     totals = np.empty(TAPS * TAPS * lanes)
-    frame[:] = 0
+    frames[:] = 0
     for c in range(start, stop):
         totals[:] = 0
-        for n in range(images):
-            plane, filled = n * channels + c, 0
+        for first in range(0, images, at_once):
+            last, filled = min(first + at_once, images), 0
             for row in range(0, PH, band):
                 rows = min(band, PH - row)
-                filled = _frame_rows(flat, plane * H * W, filled, row + rows, H, W, stride, frame, pitch, odd)
-                source, gradients = at(frame, row * stride * pitch), at(dy_flat, (plane * PH + row) * PW)
-                if stride == 1:
-                    _add_rows(source, pitch, odd, gradients, rows, PW, at(totals, 0))
-                else:
-                    _add_rows_by_2(source, pitch, odd, gradients, rows, PW, at(totals, 0))
+                reached = _rows_met(row + rows, H, stride)
+                for n in range(first, last):
+                    plane, place = (n * channels + c) * H * W, (n - first) * size
+                    _frame_rows(flat, plane, filled, reached, W, stride, frames, place, pitch, odd)
+                filled = reached
+                for n in range(first, last):
+                    source = at(frames, (n - first) * size + row * stride * pitch)
+                    gradients = at(dy_flat, ((n * channels + c) * PH + row) * PW)
+                    if stride == 1:
+                        _add_rows(source, pitch, odd, gradients, rows, PW, at(totals, 0))
+                    else:
+                        _add_rows_by_2(source, pitch, odd, gradients, rows, PW, at(totals, 0))
         for t in range(TAPS * TAPS):
             dw[c * TAPS * TAPS + t] += total(totals, t * lanes, lanes)
 
