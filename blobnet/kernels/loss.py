@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.exponential import sigmoid
 from blobnet.kernels.rows import at, loop
 from blobnet.kernels.softmax import forward_rows
@@ -12,7 +12,7 @@ from blobnet.kernels.softmax import forward_rows
 SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities below it count as it
 
 
-@jit
+@inlined
 def softmax_loss(start, stop, probability, labels, losses):
     """losses: -log of the probabilities (outer, classes, inner) of the labels (outer, inner); negative ones count 0."""
     for item in range(start, stop):
