@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -92,9 +94,11 @@ def test_rows_times_packed_weights(extents, transposed, dtype, tolerance, kernel
     shapes = (3, 1 + rows, inputs), (outputs, inputs), (3, 1 + rows, outputs)
     x, w, before = (random.normal(size=shape).astype(dtype) for shape in shapes)
     weights = recurrent.pack(w.T.copy() if transposed else w, "w", transposed)
-    for accumulate in (False, True):
+    for accumulate, backwards in itertools.product((False, True), repeat=2):
         y = before.copy() if accumulate else np.full_like(before, np.nan)
-        recurrent.multiply(3, 1 + rows, rows, x.reshape(-1), inputs, weights, y.reshape(-1), outputs, accumulate)
+        recurrent.multiply(
+            3, 1 + rows, rows, x.reshape(-1), inputs, weights, y.reshape(-1), outputs, accumulate, backwards
+        )
         expected = x[:, 1:].astype(float) @ w.T + accumulate * before[:, 1:]
         np.testing.assert_allclose(y[:, 1:], expected, rtol=0, atol=tolerance * inputs)
         np.testing.assert_array_equal(y[:, 0], before[:, 0] if accumulate else np.nan)
