@@ -216,7 +216,6 @@ def lstm_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, kep
     h (T, N, H) written
     c (T + 1, N, H): the initial c first, the others written
     """
-    simd.prefer_widest_vectors()
     cells = gates.reshape(gates.shape[0], gates.shape[1], 4, h.shape[2])
     for step in range(len(gates)):
         start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates)
@@ -260,7 +259,6 @@ def lstm_steps_backward(
     gates, c as the forward pass left them
     h_diff, c_diff (N, H): the gradients that reach the last states from later; those of the first ones afterwards
     """
-    simd.prefer_widest_vectors()
     T, N, H = from_output.shape
     cells, diffs = gates.reshape(T, N, 4, H), gates_diff.reshape(T, N, 4, H)
     for step in range(T - 1, -1, -1):
@@ -290,7 +288,6 @@ def lstm_forward(start, stop, gates, cont, c_prev, c, h):
     cont    (N,) what is kept of the previous step
     c_prev  (N, H); c, h likewise, written
     """
-    simd.prefer_widest_vectors()
     for n in range(start, stop):
         for d in range(h.shape[1]):
             i = sigmoid(gates[n, 0, d])
@@ -316,7 +313,6 @@ def lstm_backward(start, stop, gates, cont, c_prev, c, h_diff, c_diff, gates_dif
 
     The slope of F = cont f is taken as F (1 - F): exact where cont is 0 or 1.
     """
-    simd.prefer_widest_vectors()
     for n in range(start, stop):
         for d in range(h_diff.shape[1]):
             i = gates[n, 0, d]

@@ -275,18 +275,6 @@ def write_transposed(typing, target, j, step, source, i, bias, b, least, accumul
     return types.void(target, index, index, source, index, bias, index, least, types.boolean, index), emit
 
 
-@intrinsic
-def prefer_widest_vectors(typing):
-    """The compiler vectorises the loops of the calling function as wide as ours; left alone, it may halve the width."""
-
-    def emit(context, builder, signature, arguments):
-        attributes = builder.function.attributes
-        set.add(attributes, f'"prefer-vector-width"="{8 * VECTOR_BYTES}"')  # llvmlite's own ``add`` knows it not
-        return context.get_dummy_value()
-
-    return types.void(), emit
-
-
 def tile_product(vectors: int, fetches: bool = False):
     """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns.
 
