@@ -37,8 +37,17 @@ def test_another_seed_gives_other_bits(monkeypatch):
     assert determinism.digest("lenet", 1) != one
 
 
-def test_same_bits_in_another_process():
-    command = [sys.executable, "-c", "from tests import determinism; print(determinism.digest('cifar10_full', 2))"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def in_another_process(model: str, **settings: str) -> str:
+    command = [sys.executable, "-c", f"from tests import determinism; print(determinism.digest('{model}', 2))"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == determinism.digest("cifar10_full", 1)
+    return done.stdout.strip()
+
+
+def test_same_bits_in_another_process():
+    assert in_another_process("cifar10_full") == determinism.digest("cifar10_full", 1)
+
+
+def test_same_bits_whether_kernels_are_compiled_or_loaded(tmp_path):
+    compiled, loaded = (in_another_process("char_rnn", BLOBNET_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert compiled == loaded

@@ -135,6 +135,7 @@ def _poster(kernel: Dispatcher) -> Callable:
 
         def emit(context, builder, outer, values):
             _, rows_value, args_value = values
+            _call_only_own_copies(context.active_code_library)
             packed = cgutils.pack_struct(builder, [args_value, rows_value])
             arguments = cgutils.alloca_once_value(builder, packed)
             caller = _caller(context, builder, kernel, signature, outer.args[1], packed.type)
@@ -147,6 +148,23 @@ def _poster(kernel: Dispatcher) -> Callable:
         return types.void(board, scratch, args), emit
 
     return post_kernel
+
+
+def _call_only_own_copies(library) -> None:
+    """Let no other library's machine code take the place of the functions that this one has linked in.
+
+    Copies of a function are optimised where they lie, and may round differently; left alone, the linker takes the one
+    that was loaded first, which the process that compiles and those that load do in different orders.
+    """
+    finish = library._finalize_final_module
+
+    def close_and_finish():
+        for function in library.get_defined_functions():
+            if function.linkage == llvmlite.binding.Linkage.linkonce_odr:
+                function.linkage = llvmlite.binding.Linkage.internal
+        finish()
+
+    library._finalize_final_module = close_and_finish
 
 
 def _caller(context, builder, kernel: Dispatcher, signature, scratch, packed: ir.Type) -> ir.Function:
