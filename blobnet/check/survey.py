@@ -95,7 +95,7 @@ def _images(layer: pb.LayerParameter, context: Context) -> Iterator[Example]:
 def _rows(layer: pb.LayerParameter, context: Context) -> Iterator[Example]:
     listing = files.read_bytes(context.find(layer.hdf5_data_param.source)).decode(errors="surrogateescape")
     for name in filter(None, map(str.strip, listing.splitlines())):
-        with hdf5.Reader(context.find(name), config.max_memory()) as reader:
+        with hdf5.Reader(context.find(name), config.given_max_memory()) as reader:
             arrays = [reader.array(top) for top in layer.top]
         labels = (
             np.ravel(arrays[1]) if len(arrays) > 1 and arrays[1].size == len(arrays[0]) else np.zeros(len(arrays[0]))

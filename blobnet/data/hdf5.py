@@ -76,7 +76,7 @@ class RowSource:
         return lengths.pop(), [shape[1:] for shape in shapes]
 
     def _load(self, file: int) -> list[np.ndarray]:
-        with hdf5.Reader(self._paths[file], config.max_memory()) as reader:
+        with hdf5.Reader(self._paths[file], config.given_max_memory()) as reader:
             return [reader.array(name) for name in self._names]
 
     def _draw_file_order(self, epoch: int) -> np.ndarray:

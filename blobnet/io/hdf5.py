@@ -45,7 +45,7 @@ def is_hdf5(path: str | os.PathLike) -> bool:
 class Reader:
     """An HDF5 file open for reading, a context manager. Names are paths such as ``data/conv1/0``.
 
-    budget  bytes that its arrays may come to, where these are accounted for
+    budget  bytes that its arrays may come to, where somebody has set them; else the bound of packed files holds
     """
 
     def __init__(self, path: str | os.PathLike, budget: int | None = None):

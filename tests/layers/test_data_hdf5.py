@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from blobnet import BlobnetError
+from blobnet import BlobnetError, config
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.testing import net_from_text
 
@@ -50,6 +50,21 @@ def test_batches_run_across_files_and_wrap(folder, size):
     assert net.blobs["data"].shape == (size, 2, 3)
     assert net.blobs["label"].shape == (size,)
     assert labels(net, 5) == (list(range(11)) * 12)[: 5 * size]
+
+
+def test_tightly_packed_files_need_a_limit_of_memory_that_is_set(folder, monkeypatch):
+    monkeypatch.setattr(config, "_max_memory", None)
+    monkeypatch.delenv("BLOBNET_MAX_MEMORY", raising=False)
+    with h5py.File(folder / "0.h5", "w") as file:
+        file.create_dataset("data", data=np.zeros((3, 6 << 20), np.float32), compression="gzip")
+        file["label"] = np.arange(3)
+    (folder / "list.txt").write_text("0.h5\n")
+    with pytest.raises(BlobnetError, match='0.h5: HDF5 member "data" of shape .* needs 72 MiB'):
+        build(folder, "batch_size: 1").forward()
+    config.set_max_memory("1G")
+    net = build(folder, "batch_size: 1")
+    net.forward()
+    assert net.blobs["data"].shape == (1, 6 << 20) and not net.blobs["data"].data.any()
 
 
 def test_shuffling_mixes_files_and_rows_but_keeps_each_file_together(folder):
