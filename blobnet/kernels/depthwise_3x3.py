@@ -20,6 +20,7 @@ from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.rows import at, total
+from blobnet.kernels.simd import constant
 
 TAPS = 3
 # Bytes of frames that are filled, and then read, while they are in the nearest cache: one band of a large plane, or
@@ -143,7 +144,7 @@ def _split_first(typing, target, i, k, source, j, count):
     def emit(context, builder, signature, arguments):
         emitter, target, source = simd.opened(context, builder, signature, arguments, 0, 3)
         _, i, k, _, j, count = arguments
-        lanes = _index(emitter.lanes)
+        lanes = constant(emitter.lanes)
         pair = (
             emitter.load_first(source, j, count),
             emitter.load_first(source, builder.add(j, lanes), builder.sub(count, lanes)),
@@ -176,7 +177,7 @@ def _rows_correlated(stride: int):
                 first = builder.add(_times(builder, row.index, pitch, stride), j)
                 result = shift
                 for tap_row in range(TAPS):
-                    place = builder.add(first, builder.mul(pitch, _index(tap_row)))
+                    place = builder.add(first, builder.mul(pitch, constant(tap_row)))
                     for tap, pixels in enumerate(_met(emitter, frame, place, odd, stride)):
                         result = emitter.multiply_add(factors[tap_row * TAPS + tap], pixels, result)
                 place = builder.add(k, builder.add(builder.mul(row.index, count), j))
@@ -223,9 +224,9 @@ def _spread_rows(typing, frame, pitch, weights, bias, rows, width, dx, k, end):
     def emit(context, builder, signature, arguments):
         emitter, frame, weights, dx = simd.opened(context, builder, signature, arguments, 0, 2, 6)
         _, pitch, _, bias, rows, width, _, k, end = arguments
-        w, shift, lanes = _factors(emitter, weights), emitter.splat(bias), _index(emitter.lanes)
-        pairs = builder.sdiv(builder.add(width, _index(1)), _index(2))
-        vectors = builder.sdiv(builder.add(pairs, builder.sub(lanes, _index(1))), lanes)
+        w, shift, lanes = _factors(emitter, weights), emitter.splat(bias), constant(emitter.lanes)
+        pairs = builder.sdiv(builder.add(width, constant(1)), constant(2))
+        vectors = builder.sdiv(builder.add(pairs, builder.sub(lanes, constant(1))), lanes)
 
         def sum_up(*products):
             result = shift
@@ -235,19 +236,19 @@ def _spread_rows(typing, frame, pitch, weights, bias, rows, width, dx, k, end):
 
         with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, vectors) as number:
             # from right to left: what runs over the end of an even row is overwritten by the odd row
-            last = builder.sub(vectors, _index(1))
+            last = builder.sub(vectors, constant(1))
             j = builder.mul(builder.sub(last, number.index), lanes)
             here = builder.add(builder.mul(row.index, pitch), j)
-            this, right = (emitter.load(frame, builder.add(here, _index(step))) for step in range(2))
+            this, right = (emitter.load(frame, builder.add(here, constant(step))) for step in range(2))
             below = builder.add(here, pitch)
-            under, corner = (emitter.load(frame, builder.add(below, _index(step))) for step in range(2))
+            under, corner = (emitter.load(frame, builder.add(below, constant(step))) for step in range(2))
             even = sum_up((4, this)), sum_up((3, right), (5, this))
             odd = sum_up((1, under), (7, this)), sum_up((0, corner), (2, under), (6, right), (8, this))
-            place = builder.add(k, _times(builder, j, _index(2)))
-            place = builder.add(place, builder.mul(builder.mul(row.index, width), _index(2)))
+            place = builder.add(k, _times(builder, j, constant(2)))
+            place = builder.add(place, builder.mul(builder.mul(row.index, width), constant(2)))
             for columns in (even, odd):
                 for half, vector in enumerate(emitter.transpose(list(columns))):
-                    emitter.store_before(end, vector, dx, builder.add(place, _index(half * emitter.lanes)))
+                    emitter.store_before(end, vector, dx, builder.add(place, constant(half * emitter.lanes)))
                 place = builder.add(place, width)
         return context.get_dummy_value()
 
@@ -300,7 +301,7 @@ def _rows_of_gradients(stride: int):
 
             def multiply(factor, first, mask=None):
                 for tap_row in range(TAPS):
-                    place = builder.add(first, builder.mul(pitch, _index(tap_row)))
+                    place = builder.add(first, builder.mul(pitch, constant(tap_row)))
                     for tap, pixels in enumerate(_met(emitter, frame, place, odd, stride)):
                         pixels = pixels if mask is None else builder.select(mask, pixels, emitter.zero())
                         spot = sums[tap_row * TAPS + tap]
@@ -309,7 +310,7 @@ def _rows_of_gradients(stride: int):
             with cgutils.for_range(builder, rows) as row, _vectors(emitter, count) as j:
                 first = builder.add(_times(builder, row.index, pitch, stride), j)
                 place, left = builder.add(builder.mul(row.index, count), j), builder.sub(count, j)
-                with builder.if_else(builder.icmp_signed(">=", left, _index(emitter.lanes))) as (whole, part):
+                with builder.if_else(builder.icmp_signed(">=", left, constant(emitter.lanes))) as (whole, part):
                     with whole:
                         multiply(emitter.load(gradients, place), first)
                     with part:
@@ -329,21 +330,21 @@ _add_rows, _add_rows_by_2 = _rows_of_gradients(1), _rows_of_gradients(2)
 
 def _factors(emitter: simd.Emitter, weights: ir.Value) -> list[ir.Value]:
     """The taps of a filter, each in all lanes."""
-    places = [emitter.address(weights, _index(tap)) for tap in range(TAPS * TAPS)]
+    places = [emitter.address(weights, constant(tap)) for tap in range(TAPS * TAPS)]
     return [emitter.splat(emitter.builder.load(place)) for place in places]
 
 
 def _met(emitter: simd.Emitter, frame: ir.Value, place: ir.Value, odd: ir.Value, stride: int) -> list[ir.Value]:
     """What the three taps of a row meet, the first of them at ``place``."""
     builder = emitter.builder
-    after = builder.add(place, _index(1))
-    middle, last = (after, builder.add(after, _index(1))) if stride == 1 else (builder.add(place, odd), after)
+    after = builder.add(place, constant(1))
+    middle, last = (after, builder.add(after, constant(1))) if stride == 1 else (builder.add(place, odd), after)
     return [emitter.load(frame, position) for position in (place, middle, last)]
 
 
 def _vectors(emitter: simd.Emitter, count: ir.Value):
     """A loop over the vectors of a row: their first places."""
-    return _first_of(cgutils.for_range_slice(emitter.builder, _index(0), count, _index(emitter.lanes)))
+    return _first_of(cgutils.for_range_slice(emitter.builder, constant(0), count, constant(emitter.lanes)))
 
 
 @contextmanager
@@ -353,8 +354,4 @@ def _first_of(loop) -> Iterator[ir.Value]:
 
 
 def _times(builder: ir.IRBuilder, number: ir.Value, step: ir.Value, factor: int = 1) -> ir.Value:
-    return builder.mul(builder.mul(number, step), _index(factor))
-
-
-def _index(number: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), number)
+    return builder.mul(builder.mul(number, step), constant(factor))

@@ -3,12 +3,12 @@
 However narrow the planes are, all lanes work; windows at any stride, and edges, are the same for all of them.
 """
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.simd import constant
 
 
 @jit
@@ -37,12 +37,12 @@ def _transpose_back(typing, target, i, starts, source, j, count):
     def emit(context, builder, signature, arguments):
         emitter, target, starts, source = simd.opened(context, builder, signature, arguments, 0, 2, 3)
         _, i, _, _, j, count = arguments
-        rows = [emitter.load(source, builder.add(j, _index(n * emitter.lanes))) for n in range(emitter.lanes)]
+        rows = [emitter.load(source, builder.add(j, constant(n * emitter.lanes))) for n in range(emitter.lanes)]
         columns = [
-            (vector, builder.add(i, builder.load(builder.gep(starts, [_index(r)]))))
+            (vector, builder.add(i, builder.load(builder.gep(starts, [constant(r)]))))
             for r, vector in enumerate(emitter.transpose(rows))
         ]
-        with builder.if_else(builder.icmp_signed(">=", count, _index(emitter.lanes))) as (whole, part):
+        with builder.if_else(builder.icmp_signed(">=", count, constant(emitter.lanes))) as (whole, part):
             with whole:
                 for vector, place in columns:
                     emitter.store(vector, target, place)
@@ -81,10 +81,10 @@ def add_row(typing, source, i, count, target, j):
     def emit(context, builder, signature, arguments):
         emitter, source, target = simd.opened(context, builder, signature, arguments, 0, 3)
         _, i, count, _, j = arguments
-        lanes = _index(emitter.lanes)
+        lanes = constant(emitter.lanes)
         total = cgutils.alloca_once(builder, emitter.vector)
         builder.store(emitter.zero(), total)
-        with cgutils.for_range_slice(builder, _index(0), count, lanes) as (first, _):
+        with cgutils.for_range_slice(builder, constant(0), count, lanes) as (first, _):
             vector = emitter.load_first(source, builder.add(i, first), builder.sub(count, first))
             builder.store(builder.fadd(builder.load(total), vector), total)
         emitter.store(builder.load(total), target, j)
@@ -105,7 +105,3 @@ def divide_vector(typing, vectors, i, number):
         return context.get_dummy_value()
 
     return types.void(vectors, types.intp, vectors.dtype), emit
-
-
-def _index(number: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), number)

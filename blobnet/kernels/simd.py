@@ -44,7 +44,7 @@ class Emitter:
         self._suffix = f"v{self.lanes}f{element.bitwidth}"
 
     def address(self, base: ir.Value, position: ir.Value | int) -> ir.Value:
-        return self.builder.gep(base, [_index(position)])
+        return self.builder.gep(base, [constant(position)])
 
     def load(self, base: ir.Value, position) -> ir.Value:
         return self.builder.load(self._at(base, position), align=self.itemsize)
@@ -59,7 +59,7 @@ class Emitter:
     def load_firsts(self, base: ir.Value, positions: list, count: ir.Value) -> list[ir.Value]:
         """``load_first`` at several positions; whole vectors take a shorter way."""
         vectors = [cgutils.alloca_once(self.builder, self.vector) for _ in positions]
-        whole = self.builder.icmp_signed(">=", count, _index(self.lanes))
+        whole = self.builder.icmp_signed(">=", count, constant(self.lanes))
         with self.builder.if_else(whole) as (then, otherwise):
             with then:
                 for position, vector in zip(positions, vectors, strict=True):
@@ -84,7 +84,7 @@ class Emitter:
     def store_before(self, end: ir.Value, vector: ir.Value, base: ir.Value, position) -> None:
         """All lanes, but none at ``end`` or beyond."""
         room = self.builder.sub(end, position)
-        with self.builder.if_else(self.builder.icmp_signed(">=", room, _index(self.lanes))) as (whole, part):
+        with self.builder.if_else(self.builder.icmp_signed(">=", room, constant(self.lanes))) as (whole, part):
             with whole:
                 self.store(vector, base, position)
             with part:
@@ -192,7 +192,7 @@ def fetch_to_write(typing, target, i, count):
     def emit(context, builder, signature, arguments):
         emitter, target = opened(context, builder, signature, arguments, 0)
         _, i, count = arguments
-        with cgutils.for_range_slice(builder, _index(0), count, _index(CACHE_LINE // emitter.itemsize)) as (n, _):
+        with cgutils.for_range_slice(builder, constant(0), count, constant(CACHE_LINE // emitter.itemsize)) as (n, _):
             emitter.fetch(target, builder.add(i, n), cache=1, to_write=True)
         return context.get_dummy_value()
 
@@ -208,7 +208,7 @@ def whole_copy(vectors: int):
 
         def emit(context, builder, signature, arguments):
             emitter, target, source = opened(context, builder, signature, arguments, 0, 2)
-            places = [_index(number * emitter.lanes) for number in range(vectors)]
+            places = [constant(number * emitter.lanes) for number in range(vectors)]
             copied = [emitter.load(source, builder.add(arguments[3], place)) for place in places]
             for place, vector in zip(places, copied, strict=True):
                 emitter.store(vector, target, builder.add(arguments[1], place))
@@ -233,11 +233,11 @@ def transposing_copy(most: int):
             emitter, target, source, starts = opened(context, builder, signature, arguments, 0, 3, 5)
             _, i, step, _, j, _, count = arguments
             numbers = range(min(most, emitter.lanes))
-            places = [builder.add(j, builder.load(builder.gep(starts, [_index(r)]))) for r in numbers]
+            places = [builder.add(j, builder.load(builder.gep(starts, [constant(r)]))) for r in numbers]
             rows = emitter.load_firsts(source, places, count)
             columns_per_vector = emitter.lanes // len(rows)
             for number, vector in enumerate(emitter.transpose(rows)):
-                column = builder.mul(step, _index(number * columns_per_vector))
+                column = builder.mul(step, constant(number * columns_per_vector))
                 emitter.store(vector, target, builder.add(i, column))
             return context.get_dummy_value()
 
@@ -257,11 +257,11 @@ def write_transposed(typing, target, j, step, source, i, bias, b, least, accumul
         emitter, target, source, bias = opened(context, builder, signature, arguments, 0, 3, 5)
         _, j, step, _, i, _, b, least, accumulate, count = arguments
         least = emitter.splat(least)
-        rows = [emitter.load(source, builder.add(i, _index(lane * emitter.lanes))) for lane in range(emitter.lanes)]
+        rows = [emitter.load(source, builder.add(i, constant(lane * emitter.lanes))) for lane in range(emitter.lanes)]
         for r, vector in enumerate(emitter.transpose(rows)):
-            place = builder.add(j, builder.mul(step, _index(r)))
+            place = builder.add(j, builder.mul(step, constant(r)))
             shift = cgutils.alloca_once_value(
-                builder, emitter.splat(builder.load(emitter.address(bias, builder.add(b, _index(r)))))
+                builder, emitter.splat(builder.load(emitter.address(bias, builder.add(b, constant(r)))))
             )
             with builder.if_then(accumulate):
                 known = emitter.load_first(target, place, count)
@@ -298,13 +298,13 @@ def tile_product(vectors: int, fetches: bool = False):
 
         def offset(distance, count):
             if tables:
-                return builder.load(builder.gep(distance, [_index(count)]))
-            return builder.mul(distance, _index(count))
+                return builder.load(builder.gep(distance, [constant(count)]))
+            return builder.mul(distance, constant(count))
 
         rows, columns = range(TILE_ROWS), range(vectors)
         a_starts = [builder.add(i, offset(a_row, r)) for r in rows]
         spots = [
-            builder.add(builder.add(k, builder.mul(c_row, _index(r))), _index(v * emitter.lanes))
+            builder.add(builder.add(k, builder.mul(c_row, constant(r))), constant(v * emitter.lanes))
             for r in rows
             for v in columns
         ]
@@ -317,7 +317,7 @@ def tile_product(vectors: int, fetches: bool = False):
             if fetched:
                 _, start, distance = fetched
                 emitter.fetch(later, builder.add(start, builder.mul(loop.index, distance)), cache=2)
-            b_vectors = [emitter.load(b, builder.add(b_row, _index(v * emitter.lanes))) for v in columns]
+            b_vectors = [emitter.load(b, builder.add(b_row, constant(v * emitter.lanes))) for v in columns]
             for r in rows:
                 emitter.keep_order()
                 factor = emitter.splat(builder.load(emitter.address(a, builder.add(a_starts[r], a_depth))))
@@ -360,7 +360,7 @@ def tile_transform(matrix: list[list[float]]):
             _, i, x_row, x_column, _, j, y_row, y_column = arguments
 
             def place(origin, row, column, r, c):
-                return builder.add(origin, builder.add(builder.mul(row, _index(r)), builder.mul(column, _index(c))))
+                return builder.add(origin, builder.add(builder.mul(row, constant(r)), builder.mul(column, constant(c))))
 
             inputs, outputs = range(len(matrix[0])), range(len(matrix))
             halves = [
@@ -416,13 +416,13 @@ def weighted_sums(pixels: int):
             for total in sums:
                 builder.store(emitter.zero(), total)
             with cgutils.for_range(builder, last, start=first) as loop:
-                weight = emitter.load(w, builder.mul(loop.index, _index(emitter.lanes)))
+                weight = emitter.load(w, builder.mul(loop.index, constant(emitter.lanes)))
                 place = builder.add(j, builder.load(builder.gep(offsets, [loop.index])))
                 for p, total in enumerate(sums):
-                    pixel = emitter.load(x, builder.add(place, builder.mul(x_step, _index(p))))
+                    pixel = emitter.load(x, builder.add(place, builder.mul(x_step, constant(p))))
                     builder.store(emitter.multiply_add(weight, pixel, builder.load(total)), total)
             for p, total in enumerate(sums):
-                emitter.store(builder.load(total), y, builder.add(k, builder.mul(y_step, _index(p))))
+                emitter.store(builder.load(total), y, builder.add(k, builder.mul(y_step, constant(p))))
             return context.get_dummy_value()
 
         index = types.intp
@@ -441,19 +441,19 @@ def products_with_shifts(shifts: int):
         def emit(context, builder, signature, arguments):
             emitter, x, y, offsets, sums = opened(context, builder, signature, arguments, 0, 2, 4, 8)
             _, i, _, j, _, first, y_step, count, _ = arguments
-            numbers = [builder.add(first, _index(t)) for t in range(shifts)]
+            numbers = [builder.add(first, constant(t)) for t in range(shifts)]
             starts = [builder.add(j, builder.load(builder.gep(offsets, [number]))) for number in numbers]
             totals = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in numbers]
             for total in totals:
                 builder.store(emitter.zero(), total)
             with cgutils.for_range(builder, count) as loop:
-                factor = emitter.load(x, builder.add(i, builder.mul(loop.index, _index(emitter.lanes))))
+                factor = emitter.load(x, builder.add(i, builder.mul(loop.index, constant(emitter.lanes))))
                 place = builder.mul(loop.index, y_step)
                 for start, total in zip(starts, totals, strict=True):
                     shifted = emitter.load(y, builder.add(start, place))
                     builder.store(emitter.multiply_add(factor, shifted, builder.load(total)), total)
             for number, total in zip(numbers, totals, strict=True):
-                spot = builder.mul(number, _index(emitter.lanes))
+                spot = builder.mul(number, constant(emitter.lanes))
                 emitter.store(builder.fadd(emitter.load(sums, spot), builder.load(total)), sums, spot)
             return context.get_dummy_value()
 
@@ -475,7 +475,8 @@ def opened(context, builder, signature, arguments, *arrays):
     return Emitter(builder, context, kinds[0].dtype), *memory
 
 
-def _index(value) -> ir.Value:
+def constant(value: ir.Value | int) -> ir.Value:
+    """A number to count or address with; a value already is one."""
     return value if isinstance(value, ir.Value) else ir.Constant(ir.IntType(64), value)
 
 

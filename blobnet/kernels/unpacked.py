@@ -7,7 +7,6 @@ products of short sums: to pack the second operand would take much of the time.
 import math
 
 import numpy as np
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -15,7 +14,7 @@ from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.parallel import parallel_for
 from blobnet.kernels.product import WORTH_A_THREAD, even_part
-from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
+from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS, constant
 
 # Most rows of a block of the result, depth of a slice of its sums, and elements of the second operand that it reads for
 # a slice, which stay in the second cache: the shorter the sums are, the longer the rows.
@@ -99,32 +98,32 @@ def _tile(vectors: int, whole: bool):
         def emit(context, builder, signature, arguments):
             emitter, a, b, c, bias = simd.opened(context, builder, signature, arguments, 0, 2, 6, 10)
             _, i, _, j, step, depth, _, k, rows, columns, _, row, least, accumulate = arguments
-            last, mask = builder.sub(rows, _index(1)), emitter.first(columns)
+            last, mask = builder.sub(rows, constant(1)), emitter.first(columns)
 
             def load(memory, place):
                 return emitter.load(memory, place) if whole else emitter.load_masked(memory, place, mask)
 
             sums, spots = [], []
             for r in range(TILE_ROWS):
-                number = builder.select(builder.icmp_signed("<", _index(r), last), _index(r), last)
+                number = builder.select(builder.icmp_signed("<", constant(r), last), constant(r), last)
                 shift = emitter.splat(builder.load(emitter.address(bias, builder.add(row, number))))
                 first = builder.add(k, builder.mul(step, number))
                 for v in range(vectors):
                     sums.append(cgutils.alloca_once_value(builder, shift))
-                    spots.append(builder.add(first, _index(v * emitter.lanes)))
+                    spots.append(builder.add(first, constant(v * emitter.lanes)))
             with builder.if_then(accumulate):
                 for total, spot in zip(sums, spots, strict=True):
                     builder.store(builder.fadd(builder.load(total), load(c, spot)), total)
             with cgutils.for_range(builder, depth) as loop:
-                factors = builder.add(i, builder.mul(loop.index, _index(TILE_ROWS)))
+                factors = builder.add(i, builder.mul(loop.index, constant(TILE_ROWS)))
                 place = builder.add(j, builder.mul(loop.index, step))
-                ahead = builder.add(place, builder.mul(step, _index(_AHEAD)))
+                ahead = builder.add(place, builder.mul(step, constant(_AHEAD)))
                 for v in range(vectors):
-                    emitter.fetch(b, builder.add(ahead, _index(v * emitter.lanes)), cache=1)
-                met = [load(b, builder.add(place, _index(v * emitter.lanes))) for v in range(vectors)]
+                    emitter.fetch(b, builder.add(ahead, constant(v * emitter.lanes)), cache=1)
+                met = [load(b, builder.add(place, constant(v * emitter.lanes))) for v in range(vectors)]
                 for r in range(TILE_ROWS):
                     emitter.keep_order()
-                    factor = emitter.splat(builder.load(emitter.address(a, builder.add(factors, _index(r)))))
+                    factor = emitter.splat(builder.load(emitter.address(a, builder.add(factors, constant(r)))))
                     for v in range(vectors):
                         total = sums[r * vectors + v]
                         builder.store(emitter.multiply_add(factor, met[v], builder.load(total)), total)
@@ -147,7 +146,3 @@ def _tile(vectors: int, whole: bool):
 
 
 _multiply_whole, _multiply_part = _tile(TILE_VECTORS, True), _tile(1, False)
-
-
-def _index(number: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), number)

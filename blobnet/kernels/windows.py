@@ -15,6 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet.kernels import simd
+from blobnet.kernels.simd import constant
 
 _INT32 = ir.IntType(32)
 
@@ -52,7 +53,7 @@ def largest(size: Size | None = None):
             def results(j):
                 columns = scan.columns(builder.add(left, builder.mul(j, scan.stride)))
                 corner = number(top, columns)
-                row = builder.select(builder.icmp_signed("<", top, _index(0)), _index(0), top)
+                row = builder.select(builder.icmp_signed("<", top, constant(0)), constant(0), top)
                 inside = builder.select(builder.icmp_signed("<", columns, nothing), nothing, columns)
                 best = cgutils.alloca_once_value(builder, lowest)
                 place = cgutils.alloca_once_value(builder, number(row, inside))
@@ -85,7 +86,7 @@ class _Scan:
         self._emitter, self._image, self._pitch, self._size = emitter, image, pitch, size
         self._left, self._width, self._outside = left, width, outside
         given = [emitter.builder.extract_value(window, number) for number in range(3)]
-        self._rows, self._taps, self.stride = map(_index, size) if size else given
+        self._rows, self._taps, self.stride = map(constant, size) if size else given
 
     def columns(self, first: ir.Value) -> ir.Value:
         """The columns of the lanes' first taps, from that of the first lane on."""
@@ -97,7 +98,7 @@ class _Scan:
     def store(self, count, k, end, results: Callable) -> None:
         """Store what results(j) gives, pairs of memory and vector for the windows from j on."""
         builder = self._emitter.builder
-        with cgutils.for_range_slice(builder, _index(0), count, _index(self._emitter.lanes)) as (j, _):
+        with cgutils.for_range_slice(builder, constant(0), count, constant(self._emitter.lanes)) as (j, _):
             for memory, vector in results(j):
                 self._emitter.store_before(end, vector, memory, builder.add(k, j))
 
@@ -107,7 +108,7 @@ class _Scan:
         first = builder.add(self._left, builder.mul(j, self.stride))
         if self._size:
             for row, tap in itertools.product(range(self._size.rows), range(self._size.taps)):
-                visit(self._neighbours(first, _index(row), _index(tap)), _index(row), _index(tap))
+                visit(self._neighbours(first, constant(row), constant(tap)), constant(row), constant(tap))
         else:
             with cgutils.for_range(builder, self._rows) as row, cgutils.for_range(builder, self._taps) as tap:
                 visit(self._one_by_one(first, row.index, tap.index), row.index, tap.index)
@@ -117,7 +118,7 @@ class _Scan:
         emitter, builder = self._emitter, self._emitter.builder
         position = builder.add(builder.add(builder.mul(row, self._pitch), column), tap)
         vectors = [
-            emitter.load(self._image, builder.add(position, _index(number * emitter.lanes)))
+            emitter.load(self._image, builder.add(position, constant(number * emitter.lanes)))
             for number in range(self._size.stride)
         ]
         if len(vectors) == 1:
@@ -130,16 +131,12 @@ class _Scan:
         emitter, builder, pixels = self._emitter, self._emitter.builder, self._outside
         start = builder.mul(row, self._pitch)
         for lane in range(emitter.lanes):
-            place = builder.add(builder.add(column, tap), builder.mul(self.stride, _index(lane)))
+            place = builder.add(builder.add(column, tap), builder.mul(self.stride, constant(lane)))
             inside = builder.icmp_unsigned("<", place, self._width)
-            place = builder.add(start, builder.select(inside, place, _index(0)))
+            place = builder.add(start, builder.select(inside, place, constant(0)))
             number = ir.Constant(_INT32, lane)
             pixel = builder.select(
                 inside, builder.load(emitter.address(self._image, place)), builder.extract_element(pixels, number)
             )
             pixels = builder.insert_element(pixels, pixel, number)
         return pixels
-
-
-def _index(number: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), number)
