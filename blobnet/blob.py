@@ -9,13 +9,19 @@ from blobnet.errors import BlobnetError
 
 
 class _Storage:
-    """A flat buffer, made when first used with room for ``capacity`` elements or more, that blobs may share."""
+    """A flat buffer, made when first used with room for ``capacity`` elements or more, that blobs may share.
 
-    __slots__ = ("capacity", "flat")
+    given_away  somebody may look at it at any time
+    cleared     whatever it holds stands for zeros
+    """
+
+    __slots__ = ("capacity", "flat", "given_away", "cleared")
 
     def __init__(self, capacity: int = 0) -> None:
         self.capacity = capacity
         self.flat: np.ndarray | None = None
+        self.given_away = False
+        self.cleared = False
 
     def view(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         count = math.prod(shape)
@@ -32,6 +38,10 @@ class Blob:
 
     ``data`` and ``diff`` are live views: writing into them writes into the blob. Reshaping keeps the
     memory where it is large enough, and what it holds.
+
+    A diff that is summed up over and over need not be filled with zeros each time, which takes as long as reading it:
+    ``clear_diff`` leaves that to the first sum (``gradient_sum``), unless somebody has been given the diff and might
+    look. Who only needs it until it is cleared again takes it as ``gradient``.
     """
 
     __slots__ = ("name", "origin", "dtype", "_shape", "_storage", "_views")
@@ -65,7 +75,29 @@ class Blob:
 
     @property
     def diff(self) -> np.ndarray:
-        return self._view("diff")
+        self._storage["diff"].given_away = True
+        return self.gradient
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """The diff, not to be held on to when it is cleared."""
+        gradient, storage = self._view("diff"), self._storage["diff"]
+        if storage.cleared:
+            gradient[...], storage.cleared = 0, False
+        return gradient
+
+    def gradient_sum(self) -> tuple[np.ndarray, int]:
+        """The ``gradient`` and beta: it becomes beta times itself plus a sum. With 0 it holds anything before."""
+        storage = self._storage["diff"]
+        beta, storage.cleared = int(not storage.cleared), False
+        return self._view("diff"), beta
+
+    def clear_diff(self) -> None:
+        """Set the diff to 0."""
+        storage = self._storage["diff"]
+        storage.cleared = not storage.given_away
+        if storage.given_away:
+            self._view("diff")[...] = 0
 
     def _view(self, part: str) -> np.ndarray:
         view = self._views.get(part)

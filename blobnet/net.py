@@ -362,7 +362,7 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         for blob in self.learnable_params:
-            blob.diff[...] = 0
+            blob.clear_diff()
 
     def _blob(self, name: str) -> Blob:
         if name not in self.blobs:
@@ -394,7 +394,7 @@ class Net:
             copy = param.layer.add()
             copy.CopyFrom(layer.param)
             copy.blobs.extend(
-                blob_proto.from_array(blob.data, blob.diff if write_diff else None) for blob in layer.blobs
+                blob_proto.from_array(blob.data, blob.gradient if write_diff else None) for blob in layer.blobs
             )
         return text.strip_source_info(param)
 

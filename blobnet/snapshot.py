@@ -78,7 +78,7 @@ def write_weights(path: Path, net: Net, as_hdf5: bool, diff: bool = False) -> No
 
 def write_hdf5_weights(path: str | Path, net: Net, diff: bool = False) -> None:
     """The net's weights as Caffe's HDF5 tree: shared blobs only with their owner, diffs with every layer."""
-    diffs = [(layer.name, [blob.diff for blob in layer.blobs]) for layer in net.layers] if diff else None
+    diffs = [(layer.name, [blob.gradient for blob in layer.blobs]) for layer in net.layers] if diff else None
     weights.write_hdf5(path, net.owned_blobs(), diffs)
 
 

@@ -28,6 +28,6 @@ def gradient_norm(blobs: Sequence[Blob]) -> float:
     total = 0.0
     for blob in blobs:
         sums = np.empty(-(-blob.count // update.GRAIN))
-        parallel_for(update.sums_of_squares, len(sums), blob.diff.reshape(-1), sums)
+        parallel_for(update.sums_of_squares, len(sums), blob.gradient.reshape(-1), sums)
         total += float(sums.sum())
     return math.sqrt(total)

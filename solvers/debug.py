@@ -44,13 +44,15 @@ def log_backward(net: Net, index: int) -> None:
                 )
         for position, blob in enumerate(layer.blobs):
             if layer.param_propagate_down[position]:
-                log.info("    [Backward] Layer %s, param blob %d diff: %.6g", layer.name, position, _size(blob.diff))
+                log.info(
+                    "    [Backward] Layer %s, param blob %d diff: %.6g", layer.name, position, _size(blob.gradient)
+                )
     if index == 0:
         _log_norms(net)
 
 
 def _log_norms(net: Net) -> None:
-    parts = [blob.data for blob in net.learnable_params], [blob.diff for blob in net.learnable_params]
+    parts = [blob.data for blob in net.learnable_params], [blob.gradient for blob in net.learnable_params]
     sums = [sum(np.abs(array).sum() for array in part) for part in parts]
     squares = [sum(np.square(array, dtype=np.float64).sum() for array in part) for part in parts]
     norms = (*sums, *np.sqrt(squares))

@@ -56,7 +56,7 @@ class Guard:
     def _fault(self, net: Net, loss: float) -> str:
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        if not all(finite(blob.diff) for blob in net.learnable_params):
+        if not all(finite(blob.gradient) for blob in net.learnable_params):
             return "a gradient is not finite"
         return ""
 
@@ -71,12 +71,12 @@ def finite(values: np.ndarray) -> bool:
 def origin(net: Net) -> str:
     """Runs the batch in the net again and says in which layer and blob the first value that is not finite appears."""
     states = net.state()
-    kept = [(array, array.copy()) for blob in _learnable(net) for array in (blob.data, blob.diff)]
+    kept = [(blob, blob.data.copy(), blob.gradient.copy()) for blob in _learnable(net)]
     try:
         found = next(_faults(net), "")
     finally:
-        for array, copy in kept:
-            array[...] = copy
+        for blob, data, gradient in kept:
+            blob.data[...], blob.gradient[...] = data, gradient
         net.restore(states)
     return found or "a second run over the same batch, with other random numbers, stays finite"
 
@@ -84,8 +84,7 @@ def origin(net: Net) -> str:
 def _faults(net: Net) -> Iterator[str]:
     """Every blob that is not finite, in the order in which a pass forward and backward meets them."""
     last = len(net.layers) - 1
-    for blob in net.learnable_params:
-        blob.diff[...] = 0
+    net.clear_param_diffs()
     for index, (layer, tops) in enumerate(zip(net.layers, net.tops, strict=True)):
         for position, blob in enumerate(layer.blobs):
             if not finite(blob.data):
@@ -104,7 +103,7 @@ def _faults(net: Net) -> Iterator[str]:
 
 def _gradient_faults(net: Net, index: int, layer: Layer) -> Iterator[str]:
     for position, blob in enumerate(layer.blobs):
-        if layer.param_propagate_down[position] and not finite(blob.diff):
+        if layer.param_propagate_down[position] and not finite(blob.gradient):
             yield _first(layer, f"the gradient of its weights (blob {position})")
     for bottom, needed in zip(net.bottoms[index], net.bottom_need_backward[index], strict=True):
         if needed and not finite(bottom.diff):

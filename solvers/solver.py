@@ -254,7 +254,7 @@ class Solver:
         params = self.net.learnable_params
         for index, (blob, lr_mult, decay) in enumerate(zip(params, self.net.params_lr, self._decays(), strict=True)):
             number = blob.dtype.type
-            arrays = [blob.data, blob.diff, *self.history[index :: len(params)]]
+            arrays = [blob.data, blob.gradient, *self.history[index :: len(params)]]
             regularization = update.Regularization(
                 scale=number(scale),
                 l2=number(decay if kind == "L2" else 0),

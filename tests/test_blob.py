@@ -95,3 +95,48 @@ def test_blobs_may_swap_their_data():
     assert one.data.shape == (2, 3)
     with pytest.raises(ValueError, match="cannot swap data"):
         one.swap_data(Blob((5,)))
+
+
+def summed_up(shape=(2, 3)) -> Blob:
+    """A blob that nobody has been given the diff of; it holds no numbers."""
+    blob = Blob(shape)
+    blob.gradient[...] = np.nan
+    return blob
+
+
+@pytest.mark.parametrize("part", ["diff", "gradient"])
+def test_a_cleared_diff_is_zero_for_whoever_reads_it(part):
+    blob = summed_up()
+    sharer = Blob((6,))
+    sharer.share_diff(blob)
+    blob.clear_diff()
+    assert (getattr(sharer, part) == 0).all() and (getattr(blob, part) == 0).all()
+    blob.gradient[0, 0] = 1
+    assert blob.diff[0, 0] == sharer.diff[0] == 1
+
+
+def test_the_first_sum_after_a_diff_was_cleared_overwrites_it():
+    blob = summed_up()
+    sharer = Blob((6,))
+    sharer.share_diff(blob)
+    assert blob.gradient_sum()[1] == 1
+    blob.clear_diff()
+    gradient, beta = sharer.gradient_sum()
+    assert beta == 0 and np.shares_memory(gradient, blob.gradient)
+    gradient[...] = 2
+    assert blob.gradient_sum()[1] == sharer.gradient_sum()[1] == 1
+    assert (blob.diff == 2).all()
+
+
+def test_a_diff_that_somebody_was_given_is_cleared_at_once():
+    blob = summed_up()
+    given = blob.diff
+    blob.clear_diff()
+    assert (given == 0).all() and blob.gradient_sum()[1] == 1
+
+
+def test_a_cleared_diff_that_grows_is_zero():
+    blob = summed_up()
+    blob.clear_diff()
+    blob.reshape(20)
+    assert (blob.diff == 0).all()

@@ -4,7 +4,7 @@ With x [N, C, input pixels], w [O, C / G, taps], y [N, O, output pixels] and eve
 
     forward           y[n, o, p] = b[o] + sum over c, t of w[o, c, t] x[n, c, pixel under tap t of p]
     backward data     the same sum read for dx: a convolution of dy for each phase of the input
-    backward weights  dw[o, c, t] += sum over n, p of dy[n, o, p] x[n, c, pixel under tap t of p]
+    backward weights  dw[o, c, t] = sum over n, p of dy[n, o, p] x[n, c, pixel under tap t of p] + beta dw[o, c, t]
 
 Each is one ``product`` of the arrays as they lie in memory: im2col is never made, ``patches`` tells where the
 elements of its columns are. Where another way is faster it is taken: ``winograd``, ``unpacked``, ``depthwise``,
@@ -88,23 +88,28 @@ def forward(
         )  # fmt: skip
 
 
-def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, group: int) -> None:
-    """dw += the gradient of the weights."""
+def backward_weights(
+    x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, group: int, beta: int = 1
+) -> None:
+    """dw = the gradient of the weights + beta dw; beta 0 or 1, and with 0 the old dw is not read."""
     if config.reference_kernels():
-        reference.backward_weights(x, dy, dw, geometry, group)
+        reference.backward_weights(x, dy, dw, geometry, group, beta)
         return
     if group == x.shape[1] > 1:
+        if beta == 0:
+            dw[...] = 0
         depthwise.backward_weights(x, dy, dw, geometry)
         return
     tiled = winograd.pays(geometry, len(x), x.shape[1], len(dw), group, x.dtype, winograd.LEAST_TILES_OF_WEIGHTS)
-    if tiled and winograd.backward_weights(x, dy, dw, geometry):
+    if tiled and winograd.backward_weights(x, dy, dw, geometry, accumulate=beta == 1):
         return
     frame = patches.patches(geometry).frame
     in_place = product.pays_in_place(len(dw) // group, len(dy) * dy.shape[2], dw.dtype)
     for part in _portions(x, frame, dy.shape[2]):
         weights, columns, outputs = _layouts(geometry, len(dy[part]), x.shape[1], len(dw), group)
         source = patches.frames(x[part], frame)
-        product.multiply(dy[part], outputs, source, columns, dw, weights, beta=1, in_place=in_place)
+        product.multiply(dy[part], outputs, source, columns, dw, weights, beta=beta, in_place=in_place)
+        beta = 1
 
 
 def backward_data(

@@ -153,10 +153,11 @@ def copy_rows(source, i, i_row, target, j, j_row, rows, columns):
 
 
 @jit
-def add_gradients(start, stop, diff, first: Weights, first_gradient, second: Weights, second_gradient, sums):
+def add_gradients(start, stop, diff, first: Weights, first_gradient, first_adds,
+                  second: Weights, second_gradient, second_adds, sums):  # fmt: skip
     """What the rows k of diff [K, outputs] add to two gradients of weights, and to that of a bias.
 
-    gradient[m] += sum over k of diff[k, m] w[:, k], for the outputs m from start to stop
+    gradient[m] (+)= sum over k of diff[k, m] w[:, k], for the outputs m from start to stop; with + where it ``adds``
     sums[m] += sum over k of diff[k, m], taken in float64
     """
     K = len(diff)
@@ -170,23 +171,25 @@ def add_gradients(start, stop, diff, first: Weights, first_gradient, second: Wei
                 for column in range(count):
                     block[row * BLOCK_ROW + column] = part[column]
                     totals[column] += part[column]
-            for weights, gradient in ((first, first_gradient), (second, second_gradient)):
-                add_block(block, count, k, weights, gradient, m)
+            add_block(block, count, k, first, first_gradient, m, first_adds or k > 0)
+            add_block(block, count, k, second, second_gradient, m, second_adds or k > 0)
         for column in range(count):
             sums[m + column] += totals[column]
 
 
 @jit
-def add_block(block, rows, k, weights, gradient, m):
-    """gradient[m + row] += sum over k of block[k, row] w[:, k], for a slice of the weights."""
+def add_block(block, rows, k, weights, gradient, m, accumulate):
+    """gradient[m + row] (+)= sum over k of block[k, row] w[:, k], for a slice of the weights."""
     M, K = weights.outputs, weights.inputs
     if weights.panel == 0:
         for row in range(rows):
             for d in range(M):
+                if not accumulate:
+                    gradient[m + row, d] = 0
                 for depth in range(min(DEPTH, K - k)):
                     gradient[m + row, d] += weights.packed[d * K + k + depth] * block[depth * BLOCK_ROW + row]
         return
-    multiply_slice(1, 0, rows, block, 0, 1, BLOCK_ROW, k, weights, gradient.reshape(-1), m * M, True, False)
+    multiply_slice(1, 0, rows, block, 0, 1, BLOCK_ROW, k, weights, gradient.reshape(-1), m * M, accumulate, False)
 
 
 @jit

@@ -54,14 +54,14 @@ def backward_data(dy, w, dx, geometry: Geometry, group: int, bias=None) -> None:
     _add_bias(dx, bias)
 
 
-def backward_weights(x, dy, dw, geometry: Geometry, group: int) -> None:
-    """dw += sum over n of dy_n im2col(x_n)^T."""
+def backward_weights(x, dy, dw, geometry: Geometry, group: int, beta: int = 1) -> None:
+    """dw = sum over n of dy_n im2col(x_n)^T + beta dw."""
     table = im2col.tap_table(geometry)
     weights, columns, gradients = _by_group(dw, dy, table, group)
     for n in range(len(x)):
         parallel.parallel_for(im2col.im2col, x.shape[1], x[n], table, columns.reshape(-1, *table.shape))
         for g in range(group):
-            gemm(gradients[n, g], columns[g], weights[g], transpose_b=True, beta=1)
+            gemm(gradients[n, g], columns[g], weights[g], transpose_b=True, beta=beta if n == 0 else 1)
 
 
 def _by_group(w, y, table, group):

@@ -160,16 +160,18 @@ def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> boo
     return True
 
 
-def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry) -> bool:
-    """dw += G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G; False, and no change, if not all is finite."""
+def backward_weights(
+    x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, accumulate: bool = True
+) -> bool:
+    """dw (+)= G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G; False, and no change, if not all is finite."""
     inputs, outputs = grids(geometry)
     tiles = len(x) * inputs.rows * inputs.columns
     if x.shape[1] * dy.shape[1] <= MOST_SUMS:
-        return _add_by_groups(x, inputs, dy, outputs, tiles, dw)
-    return _add_by_panels(x, inputs, dy, outputs, tiles, dw)
+        return _sum_by_groups(x, inputs, dy, outputs, tiles, dw, accumulate)
+    return _sum_by_panels(x, inputs, dy, outputs, tiles, dw, accumulate)
 
 
-def _add_by_groups(x, inputs, dy, outputs, tiles: int, dw) -> bool:
+def _sum_by_groups(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> bool:
     """Groups of tiles with sums of their own."""
     o, c, count = dw.shape
     at_once = TRANSFORMS_AT_ONCE // (c + o) // product.MR * product.MR
@@ -181,11 +183,12 @@ def _add_by_groups(x, inputs, dy, outputs, tiles: int, dw) -> bool:
     parallel_for(sum_groups, groups, *what, sums, nothing, scratch=work)
     if nothing.any():
         return False
-    parallel_for(transform_groups_back, c, sums, dw, grain=8, scratch=scratch(padded(count) * LANES, dw.dtype))
+    taps = scratch(padded(count) * LANES, dw.dtype)
+    parallel_for(transform_groups_back, c, sums, dw, accumulate, grain=8, scratch=taps)
     return True
 
 
-def _add_by_panels(x, inputs, dy, outputs, tiles: int, dw) -> bool:
+def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> bool:
     """Sums of a panel of outputs at a time, transformed back in the cache, over as many tiles as are kept at once."""
     o, c, count = dw.shape
     if tiles > TILES_AT_ONCE and not (all_finite(x) and all_finite(dy)):
@@ -202,7 +205,8 @@ def _add_by_panels(x, inputs, dy, outputs, tiles: int, dw) -> bool:
         if nothing.any():
             return False
         work = scratch((ELEMENTS * PANEL + padded(count)) * UNIT, dw.dtype)
-        parallel_for(add_panels, -(-o // PANEL) * (c // UNIT), v, z, number, dw, scratch=work)
+        items = -(-o // PANEL) * (c // UNIT)
+        parallel_for(sum_panels, items, v, z, number, dw, accumulate or first > 0, scratch=work)
     return True
 
 
@@ -307,8 +311,8 @@ def transform_filters(start, stop, w, turned, outputs, filters, taps):
 
 
 @jit
-def transform_groups_back(start, stop, groups, dw, taps):
-    """dw [O, C, count] += G^T s G of sums [group, element, C, O], for the channels start to stop.
+def transform_groups_back(start, stop, groups, dw, accumulate, taps):
+    """dw [O, C, count] (+)= G^T s G of sums [group, element, C, O], for the channels start to stop.
 
     The first group becomes the sum of all.
     """
@@ -319,12 +323,12 @@ def transform_groups_back(start, stop, groups, dw, taps):
                 total, others = groups[0, element, channel], groups[group, element, channel]
                 for k in range(o):
                     total[k] += others[k]
-        transform_back(groups.reshape(-1), channel * o, c * o, dw, channel, 0, o, taps)
+        transform_back(groups.reshape(-1), channel * o, c * o, dw, channel, 0, o, accumulate, taps)
 
 
 @jit
-def add_panels(start, stop, v, z, count, dw, work):
-    """dw [O, C, taps] += G^T s G of the sums s over the tiles of v z, by panels of outputs and units of channels."""
+def sum_panels(start, stop, v, z, count, dw, accumulate, work):
+    """dw [O, C, taps] (+)= G^T s G of the sums s over the tiles of v z, by panels of outputs and units of channels."""
     o, c, _ = dw.shape
     v_flat, z_flat, units = v.reshape(-1), z.reshape(-1), c // UNIT
     for item in range(start, stop):
@@ -339,4 +343,4 @@ def add_panels(start, stop, v, z, count, dw, work):
                 )  # fmt: skip
         taps = work[ELEMENTS * UNIT * PANEL :]
         for r in range(UNIT):
-            transform_back(work, r * width, UNIT * width, dw, row + r, panel, width, taps)
+            transform_back(work, r * width, UNIT * width, dw, row + r, panel, width, accumulate, taps)

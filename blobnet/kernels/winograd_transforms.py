@@ -230,8 +230,8 @@ def transform_filter(w, turned, channel, output, width, filters, target, element
 
 
 @jit
-def transform_back(sums, first, element, dw, channel, output, width, taps):
-    """dw += G^T s G for one channel and ``width`` outputs; element e of s begins at sums[first + e element].
+def transform_back(sums, first, element, dw, channel, output, width, accumulate, taps):
+    """dw (+)= G^T s G for one channel and ``width`` outputs; element e of s begins at sums[first + e element].
 
     ``taps`` takes those of a vector of outputs.
     """
@@ -245,7 +245,7 @@ def transform_back(sums, first, element, dw, channel, output, width, taps):
         for tap in range(0, count, LANES):
             simd.write_transposed(
                 flat, ((output + k) * c + channel) * count + tap, c * count, taps, tap * LANES,
-                nothing, 0, dw.dtype.type(-np.inf), True, min(LANES, count - tap),
+                nothing, 0, dw.dtype.type(-np.inf), accumulate, min(LANES, count - tap),
             )  # fmt: skip
 
 

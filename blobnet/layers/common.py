@@ -61,7 +61,8 @@ class InnerProduct(Layer):
         transposed = self.param.inner_product_param.transpose
         if self.param_propagate_down[0]:
             first, second = (x, dy) if transposed else (dy, x)
-            gemm(first, second, self.blobs[0].diff, transpose_a=True, beta=1)
+            dw, beta = self.blobs[0].gradient_sum()
+            gemm(first, second, dw, transpose_a=True, beta=beta)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].diff[...] += dy.sum(axis=0)
         if propagate_down[0]:

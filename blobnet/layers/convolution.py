@@ -134,10 +134,12 @@ class Weighted(SlidingKernel):
         for blob in top:
             blob.reshape(*bottom[0].shape[: self.channel_axis], self.num_output, *spatial)
 
-    def weights(self, part: str = "data") -> np.ndarray:
+    def weights(self) -> np.ndarray:
         """The weights [filters, channels per group, taps]."""
-        blob = self.blobs[0]
-        return getattr(blob, part).reshape(*blob.shape[:2], -1)
+        return self._by_taps(self.blobs[0].data)
+
+    def _by_taps(self, array: np.ndarray) -> np.ndarray:
+        return array.reshape(*array.shape[:2], -1)
 
     def planes(self, array: np.ndarray) -> np.ndarray:
         """A bottom's or top's array as [N, C, pixels]."""
@@ -151,6 +153,12 @@ class Weighted(SlidingKernel):
     def flops(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
         images = bottom[0].count_between(0, self.channel_axis) * len(bottom)
         return 2 * self.blobs[0].count * images * math.prod(self.geometry.output)
+
+    def backward_weights(self, x: np.ndarray, dy: np.ndarray) -> None:
+        """Where weights learn: add what the planes x and dy, of the convolution, give to their gradient."""
+        if self.param_propagate_down[0]:
+            dw, beta = self.blobs[0].gradient_sum()
+            convolution.backward_weights(x, dy, self._by_taps(dw), self.geometry, self.group, beta)
 
     def backward_bias(self, top: Blob) -> None:
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
@@ -199,8 +207,7 @@ class Convolution(Weighted):
     def differentiate(self, x: Blob, y: Blob, propagate: bool) -> None:
         """The gradient of the weights, and that of x where it is to propagate, for one pair."""
         dy = self.planes(y.diff)
-        if self.param_propagate_down[0]:
-            convolution.backward_weights(self.planes(x.data), dy, self.weights("diff"), self.geometry, self.group)
+        self.backward_weights(self.planes(x.data), dy)
         if propagate:
             convolution.backward_data(dy, self.weights(), self.planes(x.diff), self.geometry, self.group)
 
@@ -249,8 +256,7 @@ class Deconvolution(Weighted):
         for x, y, propagate in zip(bottom, top, propagate_down, strict=True):
             self.backward_bias(y)
             dy = self.planes(y.diff)
-            if self.param_propagate_down[0]:
-                convolution.backward_weights(dy, self.planes(x.data), self.weights("diff"), self.geometry, self.group)
+            self.backward_weights(dy, self.planes(x.data))
             if propagate:
                 convolution.forward(dy, self.weights(), self.planes(x.diff), self.geometry, self.group)
 

@@ -225,7 +225,8 @@ class Recurrent(Layer):
         arrays = []
         for use, (weight, source) in zip(("x", "h"), (*products, unmet), strict=False):
             met = _matrix(source)[:, : None if self._learns(weight) else 0]
-            arrays += [kernels.pack(met, use, transposed=True), weight.diff[:, : met.shape[1]]]
+            gradient, beta = weight.gradient_sum() if met.size else (met, 1)
+            arrays += [kernels.pack(met, use, transposed=True), gradient, beta == 1]
         sums = bias.diff if bias and self._learns(bias) else np.empty(output_diff.shape[-1], self.dtype)
         parallel.parallel_for(kernels.add_gradients, len(sums), _matrix(output_diff), *arrays, sums, grain=kernels.ROWS)
 

@@ -202,6 +202,18 @@ def test_the_same_bits_on_any_number_of_threads(name):
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+@pytest.mark.parametrize("name", EDGES)
+def test_gradients_of_weights_replace_what_is_not_read(name, kernels, monkeypatch):
+    monkeypatch.setenv("BLOBNET_KERNELS", kernels)
+    case = Case(np.random.default_rng(8), **EDGES[name])
+    x, dy = (_flat(array.astype(np.float32)) for array in (case.x, case.dy))
+    added, new = (_flat(np.full(case.w.shape, value, np.float32)) for value in (0, np.nan))
+    for dw, beta in ((added, 1), (new, 0)):
+        convolution.backward_weights(x, dy, dw, case.geometry, case.group, beta)
+    np.testing.assert_array_equal(new, added)
+
+
 @pytest.mark.parametrize("name", EDGES)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("array", ["x", "w", "dy"])

@@ -36,8 +36,14 @@ def has_backward(path):
         return bool(golden["backward"])
 
 
+def learns(path):
+    with np.load(path) as golden:
+        return "param_0" in golden
+
+
 TWO_SIDED = [path for path in LAYER_CASES if two_sided(path)]
 WITH_BACKWARD = [path for path in TWO_SIDED if has_backward(path)]
+LEARNING = [path for path in WITH_BACKWARD if learns(path)]
 
 
 class Case:
@@ -99,6 +105,21 @@ def test_param_gradients_add_up(path):
     case.backward([False] * len(case.bottoms))
     for blob, diff in zip(case.layer.blobs, once, strict=True):
         np.testing.assert_allclose(blob.diff, 2 * diff, rtol=1e-5, atol=1e-5 * np.abs(diff).max())
+
+
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+@pytest.mark.parametrize("path", LEARNING, ids=name)
+def test_param_gradients_replace_whatever_stands_for_zeros(path, kernels, monkeypatch):
+    monkeypatch.setenv("BLOBNET_KERNELS", kernels)
+    case = Case(path)
+    case.backward(case.wanted)
+    expected = [blob.gradient.copy() for blob in case.layer.blobs]
+    for blob in case.layer.blobs:
+        blob.gradient[...] = np.nan
+        blob.clear_diff()
+    case.backward(case.wanted)
+    for blob, gradient in zip(case.layer.blobs, expected, strict=True):
+        np.testing.assert_array_equal(blob.gradient, gradient)
 
 
 @TYPES

@@ -230,6 +230,32 @@ def test_same_seed_same_bits(tmp_path):
     assert trained(tmp_path / "a", 1) == trained(tmp_path / "b", 1) != trained(tmp_path / "c", 2)
 
 
+SIAMESE = """
+layer { name: "x" type: "DummyData" top: "x" top: "t" dummy_data_param {
+  shape { dim: 3 dim: 4 dim: 6 dim: 6 } shape { dim: 3 dim: 2 }
+  data_filler { type: "gaussian" } data_filler { type: "uniform" } } }
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" param { name: "w" } param { lr_mult: 0 }
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" param { name: "w" }
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 bias_term: false } }
+layer { name: "ip" type: "InnerProduct" bottom: "b" top: "ip" param { lr_mult: 0 } inner_product_param { num_output: 2
+  weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "t" top: "loss" }
+"""
+
+
+def test_gradients_have_the_same_bits_whether_somebody_was_given_the_diffs_or_not(tmp_path):
+    found = []
+    for given in (True, False):
+        solver = create(tmp_path, f"{QUIET} iter_size: 2 momentum: 0.9 weight_decay: 0.1", SIAMESE)
+        params = solver.net.learnable_params
+        assert not any(given and blob.diff.any() for blob in params)
+        solver.step(3)
+        found.append([*solver.history, *(array for blob in params for array in (blob.data, blob.gradient))])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_train_net_param_needs_no_file(tmp_path):
     from blobnet.proto import blobnet_pb2 as pb
     from blobnet.proto import text
