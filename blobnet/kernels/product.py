@@ -48,6 +48,10 @@ LEAST_FILL = 0.75
 # Rows of results that are fetched before they are written: 51 MB in rows of 1.5 KB take 4.0 ms instead of 6.4.
 ROWS_AHEAD = 4
 
+# Blocks of columns from which a is packed once for all of them, and how many elements it then has at least and at
+# most: 256 channels of 1024, 14 x 14, batch 8, on one thread 6.37 to 6.05 ms, their gradients 6.98 to 6.36.
+SHARED_BY, LEAST_SHARED, MOST_SHARED = 3, 1 << 16, 1 << 21
+
 # Sums of k are taken apart where the result would give fewer blocks than this. It fixes the order of sums.
 MOST_PARTS = 8
 
@@ -95,6 +99,11 @@ def multiply(
     """
     batch, m, n = len(c_layout.starts), len(c_layout.outer), len(c_layout.inner)
     shape = shape_of(batch, m, n, len(a_layout.inner), c.dtype, in_place, kept, config.threads())
+    if not kept and shape.column_blocks >= SHARED_BY and LEAST_SHARED <= a.size <= MOST_SHARED:
+        shape = shape._replace(kept=True)
+        packed = work_array("panels", _packed_shape(batch, shape), a.dtype)
+        parallel.parallel_for(pack_blocks, len(packed), a.reshape(-1), a_layout, packed, shape)
+        a = packed
     number = c.dtype.type
     bias = np.empty(0, c.dtype) if bias is None else bias
     factors = number(alpha), number(beta), bias, number(least)
@@ -115,9 +124,13 @@ def panels(a: np.ndarray, layout: Layout, in_place: bool = False) -> np.ndarray:
     """The first operand packed for good, for many products with ``kept``."""
     batch, m, k = len(layout.starts), len(layout.outer), len(layout.inner)
     shape = shape_of(batch, m, 1, k, a.dtype, in_place, True, 1)
-    packed = np.empty((batch, shape.row_blocks, shape.slices, shape.a_size), a.dtype)
-    pack_blocks(a.reshape(-1), layout, packed, shape)
+    packed = np.empty(_packed_shape(batch, shape), a.dtype)
+    parallel.parallel_for(pack_blocks, len(packed), a.reshape(-1), layout, packed, shape)
     return packed
+
+
+def _packed_shape(batch: int, shape: "Shape") -> tuple[int, int]:
+    return batch * shape.row_blocks * shape.slices, shape.a_size
 
 
 def pays_in_place(rows: int, depth: int, dtype: np.dtype) -> bool:
@@ -242,17 +255,13 @@ def ahead(source, layout, member, row, k, k_end):
 
 
 @jit
-def pack_blocks(a, layout, packed, shape):
-    """The panels of each block of rows and slice of k, packed [member, row block, slice, panels]."""
-    for member in range(packed.shape[0]):
-        for row_block in range(packed.shape[1]):
-            row = row_block * shape.rows
-            row_stop = min(row + shape.rows, len(layout.outer))
-            for part in range(packed.shape[2]):
-                k = part * shape.depth
-                k_stop = min(k + shape.depth, len(layout.inner))
-                block = packed[member, row_block, part]
-                pack(a, layout, member, row, row_stop, k, k_stop, block, shape.tile, shape.unit, shape.lanes)
+def pack_blocks(start, stop, a, layout: Layout, packed, shape: Shape):
+    """The panels of each block of rows and slice of k, packed [member x row block x slice, panels]."""
+    for item in range(start, stop):
+        member, row_block = divmod(item // shape.slices, shape.row_blocks)
+        row, k = row_block * shape.rows, item % shape.slices * shape.depth
+        row_stop, k_stop = min(row + shape.rows, len(layout.outer)), min(k + shape.depth, len(layout.inner))
+        pack(a, layout, member, row, row_stop, k, k_stop, packed[item], shape.tile, shape.unit, shape.lanes)
 
 
 _multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors in (1, 2, 3))

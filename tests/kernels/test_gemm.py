@@ -16,6 +16,7 @@ SHAPES = {
     "one tile": (8, 48, 16),
     "one more than a tile": (9, 49, 17),
     "several blocks": (300, 500, 700),
+    "several blocks of columns": (300, 1200, 300),
     "long sums": (20, 25, 5000),
     "short sums": (700, 800, 20),
 }
