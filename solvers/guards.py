@@ -1,17 +1,16 @@
 """``on_nan``: what happens when a loss or a gradient stops being finite, and where that began.
 
-Each pass costs the guard one comparison and one dot product a gradient. Only after a fault it runs the same batch
-again, layer by layer.
+Each pass costs the guard one comparison and a look at each gradient. Only after a fault it runs the same batch again,
+layer by layer.
 """
 
 import logging
 import math
 from collections.abc import Iterator
 
-import numpy as np
-
 from blobnet.blob import Blob
 from blobnet.errors import BlobnetError, error_at
+from blobnet.kernels.finite import all_finite
 from blobnet.layers.base import Layer, describe
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
@@ -50,22 +49,15 @@ class Guard:
 
     def check_weights(self, net: Net, iteration: int) -> None:
         """What a snapshot is about to hold."""
-        if not self._warn and not all(finite(blob.data) for blob in net.learnable_params):
+        if not self._warn and not all(all_finite(blob.data) for blob in net.learnable_params):
             raise NotFinite(f"iteration {iteration}: no snapshot of weights that are not finite; {origin(net)}")
 
     def _fault(self, net: Net, loss: float) -> str:
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        if not all(finite(blob.gradient) for blob in net.learnable_params):
+        if not all(all_finite(blob.gradient) for blob in net.learnable_params):
             return "a gradient is not finite"
         return ""
-
-
-@np.errstate(all="ignore")
-def finite(values: np.ndarray) -> bool:
-    """Whether all values are finite."""
-    flat = values.reshape(-1)
-    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
 
 
 def origin(net: Net) -> str:
@@ -87,12 +79,12 @@ def _faults(net: Net) -> Iterator[str]:
     net.clear_param_diffs()
     for index, (layer, tops) in enumerate(zip(net.layers, net.tops, strict=True)):
         for position, blob in enumerate(layer.blobs):
-            if not finite(blob.data):
+            if not all_finite(blob.data):
                 yield _first(layer, f"weights (blob {position})")
         if net.bottoms[index] and tops:
             net.forward_from_to(index, index)
         for top in tops:
-            if not finite(top.data):
+            if not all_finite(top.data):
                 yield _first(layer, f"top {describe(top)}")
     for index in range(last, -1, -1):
         net.backward_from_to(index, index)
@@ -103,10 +95,10 @@ def _faults(net: Net) -> Iterator[str]:
 
 def _gradient_faults(net: Net, index: int, layer: Layer) -> Iterator[str]:
     for position, blob in enumerate(layer.blobs):
-        if layer.param_propagate_down[position] and not finite(blob.gradient):
+        if layer.param_propagate_down[position] and not all_finite(blob.gradient):
             yield _first(layer, f"the gradient of its weights (blob {position})")
     for bottom, needed in zip(net.bottoms[index], net.bottom_need_backward[index], strict=True):
-        if needed and not finite(bottom.diff):
+        if needed and not all_finite(bottom.diff):
             yield _first(layer, f"the gradient of bottom {describe(bottom)}")
 
 

@@ -9,7 +9,6 @@ import pytest
 from blobnet import solvers
 from blobnet.errors import BlobnetError
 from blobnet.io.weights import read_weights
-from blobnet.solvers import guards
 from tests.solvers.small import Events, create
 
 NET = """
@@ -126,7 +125,7 @@ def test_rollback_goes_on_from_the_last_snapshot(tmp_path, monkeypatch, caplog):
     solver = create(tmp_path, fields, NET, callbacks=[Feed(math.nan, times=2), events])
     with caplog.at_level(logging.WARNING, "blobnet"):
         solver.solve()
-    assert solver.iter == 6 and all(guards.finite(array) for array in params(solver))
+    assert solver.iter == 6 and all(np.isfinite(array).all() for array in params(solver))
     assert sum("rolling back to s_iter_2.solverstate" in record.getMessage() for record in caplog.records) == 2
     iterations = [event for event in events.events if event.startswith("iteration")]
     assert iterations == [f"iteration {i}" for i in (1, 2, 3, 3, 3, 4, 5, 6)]
@@ -167,7 +166,7 @@ def test_no_snapshot_holds_weights_that_overflowed(tmp_path, monkeypatch):
     message = stopped(solver)
     assert "no snapshot of weights that are not finite" in message or "the loss is" in message
     for path in tmp_path.glob("*.caffemodel"):
-        assert all(guards.finite(array) for arrays in read_weights(path).values() for array in arrays)
+        assert all(np.isfinite(array).all() for arrays in read_weights(path).values() for array in arrays)
     assert 'layer "' in message
 
 
@@ -187,11 +186,3 @@ def test_rollback_needs_a_snapshot(tmp_path, monkeypatch):
 def test_faulty_fields(fields, said, tmp_path):
     with pytest.raises(BlobnetError, match=said):
         create(tmp_path, fields, NET)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_large_values_are_finite_though_their_squares_are_not(dtype):
-    values = np.array([[np.finfo(dtype).max, 1]], dtype)
-    assert guards.finite(values)
-    values[0, 1] = np.inf
-    assert not guards.finite(values)
