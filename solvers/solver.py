@@ -5,6 +5,7 @@ A subclass is one update rule. Whatever concerns terminals, logs and signals rea
 
 import collections
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -248,27 +249,20 @@ class Solver:
 
     @np.errstate(over="ignore")
     def _update_weights(self) -> None:
-        scale = clip_factor(self.param, self.net.learnable_params) / self.param.iter_size
-        step_size, constants = self.step_size(), self.constants()
-        kind = self.param.regularization_type
-        params = self.net.learnable_params
+        params, kind = self.net.learnable_params, self.param.regularization_type
+        number = self.net.context.dtype.type
+        scale = number(clip_factor(self.param, params) / self.param.iter_size)
+        step_size, constants = self.step_size(), [number(constant) for constant in self.constants()]
+
+        @functools.cache
+        def scalars(lr_mult: float, decay: float) -> list:
+            l2, l1 = (number(decay if kind == wanted else 0) for wanted in ("L2", "L1"))
+            return [update.Regularization(scale, l2, l1), number(step_size * lr_mult), *constants]
+
         for index, (blob, lr_mult, decay) in enumerate(zip(params, self.net.params_lr, self._decays(), strict=True)):
-            number = blob.dtype.type
             arrays = [blob.data, blob.gradient, *self.history[index :: len(params)]]
-            regularization = update.Regularization(
-                scale=number(scale),
-                l2=number(decay if kind == "L2" else 0),
-                l1=number(decay if kind == "L1" else 0),
-            )
-            parallel_for(
-                type(self).kernel,
-                blob.count,
-                *(array.reshape(-1) for array in arrays),
-                regularization,
-                number(step_size * lr_mult),
-                *map(number, constants),
-                grain=update.GRAIN,
-            )
+            flat = [array.reshape(-1) for array in arrays]
+            parallel_for(type(self).kernel, blob.count, *flat, *scalars(lr_mult, decay), grain=update.GRAIN)
         self.iter += 1
 
     def _decays(self) -> list[float]:
