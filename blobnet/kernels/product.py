@@ -290,7 +290,10 @@ def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate, later)
 
 @inlined
 def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, shape, accumulate):
-    """The block's sums, transposed, (+)= rows of b where they lie times every panel of a."""
+    """The block's sums, transposed, (+)= rows of b where they lie times every panel of a.
+
+    The first rows of b fetch a vector of each row of the next panel, which may come from far away if it was kept.
+    """
     rows, columns, depth = extents
     steps = layout.inner[k : k + depth]
     starts = np.empty(MR, np.int64)
@@ -300,8 +303,16 @@ def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, sha
         for j in range(0, columns, MR):
             for r in range(MR):
                 starts[r] = layout.starts[member] + layout.outer[column + min(j + r, columns - 1)]
-            c = j * shape.rows + i
-            multiply_tile(b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate, vectors)
+            c, number = j * shape.rows + i, j // MR
+            if shape.kept and vectors == NV and number < NV:
+                multiply_tile_and_fetch(
+                    b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate,
+                    a_panels, panel + width * depth + number * shape.lanes, width,
+                )  # fmt: skip
+            else:
+                multiply_tile(
+                    b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate, vectors
+                )
 
 
 @inlined

@@ -333,17 +333,19 @@ def tile_product(vectors: int, fetches: bool = False):
 
     index = types.intp
 
+    def tile(a, a_row, b, c):
+        steps = [a_row, a_row] if isinstance(a_row, types.Array) else [index, index]
+        return [a, index, *steps, b, index, index, index, c, index, index, types.boolean]
+
     @intrinsic
     def multiply_tile(typing, a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate):
-        steps = [a_row, a_step] if isinstance(a_row, types.Array) else [index, index]
-        return types.void(a, index, *steps, b, index, index, index, c, index, index, types.boolean), emit
+        return types.void(*tile(a, a_row, b, c)), emit
 
     @intrinsic
     def multiply_and_fetch(
         typing, a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, start, distance
     ):
-        tile = [a, index, index, index, b, index, index, index, c, index, index, types.boolean]
-        return types.void(*tile, later, index, index), emit
+        return types.void(*tile(a, a_row, b, c), later, index, index), emit
 
     return multiply_and_fetch if fetches else multiply_tile
 
