@@ -215,6 +215,7 @@ def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bi
                      tiles, block, v_size, m_size, nothing, work):  # fmt: skip
     """Blocks start to stop of the tiles: transform, multiply element by element, transform back.
 
+    The first tiles of a panel of filters fetch the next one.
     nothing [block]  becomes the sum of 0 times each value of x: NaN if one of them is not finite
     """
     c, o = x.shape[1], y.shape[1]
@@ -228,9 +229,11 @@ def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bi
                 width = min(PANEL, o - panel)
                 b = (element * o + panel) * c
                 for tile in range(0, last - first, product.MR):
-                    product.multiply_tile(
-                        work, element * v_size + tile * v_row, v_row, 1, filters, b, width, c,
+                    number, v = tile // product.MR, element * v_size + tile * v_row
+                    product.multiply_tile_and_fetch(
+                        work, v, v_row, 1, filters, b, width, c,
                         work, m + element * m_size + tile * m_row + panel, m_row, False, width // LANES,
+                        filters, b + width * c + number * LANES, width * (number < product.NV),
                     )  # fmt: skip
         write_tiles(first, last, 0, o, work, m, m_row, m_size, row, y, outputs, bias, least, accumulate)
 
@@ -328,7 +331,10 @@ def transform_groups_back(start, stop, groups, dw, accumulate, taps):
 
 @jit
 def sum_panels(start, stop, v, z, count, dw, accumulate, work):
-    """dw [O, C, taps] (+)= G^T s G of the sums s over the tiles of v z, by panels of outputs and units of channels."""
+    """dw [O, C, taps] (+)= G^T s G of the sums s over the tiles of v z, by panels of outputs and units of channels.
+
+    The first tile of an element fetches v of the next one.
+    """
     o, c, _ = dw.shape
     v_flat, z_flat, units = v.reshape(-1), z.reshape(-1), c // UNIT
     for item in range(start, stop):
@@ -336,10 +342,11 @@ def sum_panels(start, stop, v, z, count, dw, accumulate, work):
         width = min(PANEL, o - panel)
         for element in range(ELEMENTS):
             for r in range(0, UNIT, product.MR):
-                product.multiply_tile(
-                    v_flat, element * v.shape[1] + row * count + r, 1, UNIT,
-                    z_flat, element * z.shape[1] + panel * count, width, count,
+                unit = element * v.shape[1] + row * count
+                product.multiply_tile_and_fetch(
+                    v_flat, unit + r, 1, UNIT, z_flat, element * z.shape[1] + panel * count, width, count,
                     work, (element * UNIT + r) * width, width, False, width // LANES,
+                    v_flat, unit + v.shape[1], UNIT * (r == 0),
                 )  # fmt: skip
         taps = work[ELEMENTS * UNIT * PANEL :]
         for r in range(UNIT):
