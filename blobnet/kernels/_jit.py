@@ -4,20 +4,28 @@
 NaN and infinity. Machine code is cached on disk, in a folder named after everything it depends on: the
 sources of the kernel's module and of the kernel modules it imports, the versions of numba and llvmlite,
 the processor and the width of its vectors. An entry made from anything else can therefore never be loaded.
+Processes that start at the same time share the work: what one of them is compiling the others wait for, and load.
 """
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import importlib.util
+import os
 import re
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import llvmlite
 import llvmlite.binding
 import numba
 from numba.core import config as numba_config
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 
-from blobnet import config
+from blobnet import collector, config
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
@@ -32,13 +40,38 @@ def jit(function=None, **options):
     shared_folder = numba_config.CACHE_DIR
     numba_config.CACHE_DIR = str(cache_folder(function.__module__))
     try:
-        return numba.njit(**flags)(function)
+        kernel = numba.njit(**flags)(function)
     finally:
         numba_config.CACHE_DIR = shared_folder
+    if flags["cache"]:
+        kernel.compile = types.MethodType(_compile_alone, kernel)
+    return kernel
 
 
 # Compile what is called in one or two places as if it stood there: apart, it would take a quarter of a second more.
 inlined = functools.partial(jit, inline="always")
+
+
+def _compile_alone(kernel: Dispatcher, signature):
+    """Load a kernel or compile it, while no other process does: numba's index would lose what one of two adds to it."""
+    lock = Path(kernel.stats.cache_path) / f"{kernel.__qualname__}.lock"
+    with global_compiler_lock, _locked(lock), collector.paused():
+        return Dispatcher.compile(kernel, signature)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait for a lock file and hold it; the system drops it when the process ends, however it ends.
+
+    Where the file system knows no locks, nobody waits.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @functools.cache

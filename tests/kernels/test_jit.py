@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from blobnet.kernels import _jit
@@ -42,3 +44,82 @@ update.sums_of_squares(0, 1, np.ones(3, np.float32), np.zeros(1))
     environment = {**os.environ, "BLOBNET_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
     assert list(tmp_path.glob("kernels/blobnet.kernels.update-*/**/update.sums_of_squares-*.nbc"))
+
+
+KERNELS = """
+from blobnet.kernels._jit import jit
+
+
+@jit
+def inner(x):
+    return x + 1
+
+
+@jit
+def outer(x):
+    return inner(x) * 2
+"""
+CALLS = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from numba.core import event
+import shared_kernels
+numbers = [getattr(np, name)(1) for name in sys.argv[2:]]
+Path(f"ready{sys.argv[1]}").touch()
+while not Path("go").exists():
+    time.sleep(0.001)
+with event.install_recorder("numba:compile") as compiled:
+    for number in numbers:
+        shared_kernels.outer(number)
+own = [about for _, about in compiled.buffer if about.is_start and "shared" in about.data["dispatcher"].__module__]
+print(*(f"{about.data['dispatcher'].__name__}{about.data['args']}" for about in own), sep=";")
+"""
+NUMBERS = ["float32", "float64", "int64"]
+
+
+def test_processes_that_start_together_share_the_work(tmp_path):
+    (tmp_path / "shared_kernels.py").write_text(KERNELS)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    environment = {**os.environ, "BLOBNET_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+
+    def begin(name: str, numbers: list[str]) -> subprocess.Popen:
+        command = [sys.executable, "-c", CALLS, name, *numbers]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+
+    orders = {"0": NUMBERS, "1": NUMBERS[::-1]}
+    processes = [begin(name, order) for name, order in orders.items()]
+    while not all((tmp_path / f"ready{name}").exists() for name in orders):
+        time.sleep(0.001)
+    (tmp_path / "go").touch()
+    said = [process.communicate(timeout=120)[0].strip() for process in processes]
+    compiled = ";".join(filter(None, said)).split(";")
+    assert len(compiled) == len(set(compiled)) == 2 * len(NUMBERS)
+    assert begin("2", NUMBERS).communicate(timeout=120)[0].strip() == ""
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    program = """
+import sys, time
+from pathlib import Path
+from blobnet.kernels import _jit
+with _jit._locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "lock")]
+    holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    waiter = threading.Thread(target=_hold_for_a_moment, args=(tmp_path / "lock",))
+    waiter.start()
+    waiter.join(timeout=0.2)
+    assert waiter.is_alive()
+    holder.kill()
+    holder.communicate()
+    waiter.join(timeout=60)
+    assert not waiter.is_alive()
+
+
+def _hold_for_a_moment(path: Path) -> None:
+    with _jit._locked(path):
+        pass
