@@ -32,7 +32,7 @@ def add_flags(parser: flags.Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     from blobnet import solvers
     from blobnet.cli import events, log, metrics, progress, signals
-    from blobnet.cli.compiling import announced
+    from blobnet.cli.compiling import announced, helped
     from blobnet.proto import blobnet_pb2 as pb
     from blobnet.proto import text
 
@@ -67,4 +67,5 @@ def run(args: argparse.Namespace) -> None:
             state = solver.newest_snapshot()
         if state:
             solver.restore(state, None if restarts else args.weights)
+        stack.enter_context(helped(solver))
         solver.solve()

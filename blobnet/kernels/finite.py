@@ -14,7 +14,7 @@ def all_finite(array: np.ndarray) -> bool:
     values = array.reshape(-1)
     if len(values) <= BLOCK:
         return sum_of_nothing(values) == 0
-    sums = np.empty(-(-len(values) // BLOCK), values.dtype)
+    sums = np.zeros(-(-len(values) // BLOCK), values.dtype)
     parallel_for(search_blocks, len(sums), values, sums)
     return not sums.any()
 

@@ -94,6 +94,10 @@ def _run(kernel: Dispatcher, count: int, args: tuple, grain: int, scratch: np.nd
     plain = list(args)
     for place in region.named_arguments(kernel):
         plain[place] = tuple(plain[place])
+    if _rehearsal is not None:
+        arguments = (np.zeros(region.BOARD_SIZE, np.int64), count, blocks, grain, 1, 1, scratch, tuple(plain))
+        _rehearsal[start, tuple(map(start.typeof_pyval, arguments))] = None
+        return
     if threads > 1 and _busy.acquire(blocking=False):
         try:
             for number in range(len(_pool) + 1, threads):
@@ -124,6 +128,23 @@ def observed(observer: Callable[[Callable, float], None]) -> Iterator[None]:
         yield
     finally:
         _observer = None
+
+
+_rehearsal: dict[tuple[Dispatcher, tuple], None] | None = None
+
+
+@contextmanager
+def rehearsed() -> Iterator[dict[tuple[Dispatcher, tuple], None]]:
+    """While the context is open, run no region; collect what would have to be compiled first, in order.
+
+    What kernels would have written stays as it was, and those that are called otherwise run.
+    """
+    global _rehearsal
+    _rehearsal = {}
+    try:
+        yield _rehearsal
+    finally:
+        _rehearsal = None
 
 
 def scratch(size: int, dtype) -> np.ndarray:
