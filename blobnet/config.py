@@ -1,5 +1,6 @@
 """Settings of the process: each has one place, one default and one environment variable."""
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -31,10 +32,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BLOBNET_CACHE_DIR") or platformdirs.user_cache_dir("blobnet"))
 
 
+@functools.cache
 def reference_kernels() -> bool:
     """Whether products and convolutions run the textbook way, and every layer by itself (BLOBNET_KERNELS=reference).
 
-    The default is the fast way (fast).
+    The default is the fast way (fast). Read once.
     """
     kernels = os.environ.get("BLOBNET_KERNELS", "fast")
     if kernels not in ("fast", "reference"):

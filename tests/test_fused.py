@@ -238,6 +238,6 @@ def test_the_bits_do_not_depend_on_threads(monkeypatch):
 
 
 def test_the_reference_path_runs_every_layer_by_itself(monkeypatch):
-    monkeypatch.setenv("BLOBNET_KERNELS", "reference")
+    monkeypatch.setattr(config, "reference_kernels", lambda: True)
     net = feed(build())
     assert {"scale", "relu", "weighted_sum"} <= kernels_of(net.forward_backward)

@@ -172,7 +172,7 @@ def test_random_depthwise_shapes():
 
 
 def test_the_reference_path(monkeypatch):
-    monkeypatch.setenv("BLOBNET_KERNELS", "reference")
+    monkeypatch.setattr(config, "reference_kernels", lambda: True)
     generator = np.random.default_rng(2)
     for _ in range(40):
         _check(_random_case(generator))
@@ -205,7 +205,7 @@ def test_the_same_bits_on_any_number_of_threads(name):
 @pytest.mark.parametrize("kernels", ["fast", "reference"])
 @pytest.mark.parametrize("name", EDGES)
 def test_gradients_of_weights_replace_what_is_not_read(name, kernels, monkeypatch):
-    monkeypatch.setenv("BLOBNET_KERNELS", kernels)
+    monkeypatch.setattr(config, "reference_kernels", lambda: kernels == "reference")
     case = Case(np.random.default_rng(8), **EDGES[name])
     x, dy = (_flat(array.astype(np.float32)) for array in (case.x, case.dy))
     added, new = (_flat(np.full(case.w.shape, value, np.float32)) for value in (0, np.nan))

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from blobnet import config
 from blobnet.kernels import parallel, recurrent
 from tests.naive import recurrent as naive
 
@@ -88,7 +89,7 @@ TYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np
 @pytest.mark.parametrize("extents", PRODUCTS)
 def test_rows_times_packed_weights(extents, transposed, dtype, tolerance, kernels, monkeypatch):
     """Of three steps, one in the first stream and all in the others are done; what the others hold stays."""
-    monkeypatch.setenv("BLOBNET_KERNELS", kernels)
+    monkeypatch.setattr(config, "reference_kernels", lambda: kernels == "reference")
     rows, inputs, outputs = extents
     random = np.random.default_rng(3)
     shapes = (3, 1 + rows, inputs), (outputs, inputs), (3, 1 + rows, outputs)
@@ -109,7 +110,7 @@ def test_rows_times_packed_weights(extents, transposed, dtype, tolerance, kernel
 @pytest.mark.parametrize("adds", [True, False])
 @pytest.mark.parametrize("extents", PRODUCTS)
 def test_gradients_of_weights_and_bias_are_added(extents, adds, dtype, tolerance, kernels, monkeypatch):
-    monkeypatch.setenv("BLOBNET_KERNELS", kernels)
+    monkeypatch.setattr(config, "reference_kernels", lambda: kernels == "reference")
     outputs, count, inputs = extents
     random = np.random.default_rng(3)
     diff = random.normal(size=(count, outputs)).astype(dtype)

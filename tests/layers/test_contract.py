@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import blobnet.layers  # noqa: F401  (registers every layer type)
+from blobnet import config
 from blobnet.layers import base, registry
 from blobnet.proto import blobnet_pb2 as pb
 from tests.recorded import load
@@ -110,7 +111,7 @@ def test_param_gradients_add_up(path):
 @pytest.mark.parametrize("kernels", ["fast", "reference"])
 @pytest.mark.parametrize("path", LEARNING, ids=name)
 def test_param_gradients_replace_whatever_stands_for_zeros(path, kernels, monkeypatch):
-    monkeypatch.setenv("BLOBNET_KERNELS", kernels)
+    monkeypatch.setattr(config, "reference_kernels", lambda: kernels == "reference")
     case = Case(path)
     case.backward(case.wanted)
     expected = [blob.gradient.copy() for blob in case.layer.blobs]
