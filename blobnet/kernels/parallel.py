@@ -12,7 +12,7 @@ One region runs at a time; a kernel called meanwhile from another thread runs al
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -78,21 +78,30 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
     grain    a thread gets a multiple of so many items: what is worth a thread's while
     scratch  a work array with one row per thread; the kernel gets its row as a last argument
     """
-    start = perf_counter() if _observer else 0.0
-    if isinstance(kernel, Dispatcher):
-        _run(kernel, count, args, grain, scratch)
-    else:  # not compiled
+    began = perf_counter() if _observer else 0.0
+    compiled = _compiled(kernel)
+    if compiled is None:
         kernel(0, count, *args, *([] if scratch is None else [scratch[0]]))
+    elif _run(*compiled, count, args, grain, scratch):
+        raise MemoryError(kernel.__name__)
     if _observer:
-        _observer(kernel, perf_counter() - start)
+        _observer(kernel, perf_counter() - began)
 
 
-def _run(kernel: Dispatcher, count: int, args: tuple, grain: int, scratch: np.ndarray | None) -> None:
+@functools.cache
+def _compiled(kernel: Callable) -> tuple[Callable, list[int]] | None:
+    """What starts the kernel's regions, and the places of named tuples among its arguments; None if it is Python."""
+    return (region.starter(kernel), [*region.named_arguments(kernel)]) if isinstance(kernel, Dispatcher) else None
+
+
+def _run(
+    start: Callable, named: Sequence[int], count: int, args: tuple, grain: int, scratch: np.ndarray | None
+) -> bool:
+    """Run a region; returns whether a part of it failed."""
     blocks = -(-count // grain)
     threads = min(config.threads(), blocks)
-    start = region.starter(kernel)
     plain = list(args)
-    for place in region.named_arguments(kernel):
+    for place in named:
         plain[place] = tuple(plain[place])
     if _rehearsal is not None:
         arguments = (np.zeros(region.BOARD_SIZE, np.int64), count, blocks, grain, 1, 1, scratch, tuple(plain))
@@ -105,15 +114,12 @@ def _run(kernel: Dispatcher, count: int, args: tuple, grain: int, scratch: np.nd
             for worker in _pool[: threads - 1]:
                 worker.wake()
             parts = min(blocks, PARTS_OF_A_THREAD * threads)
-            failed = start(_board(), count, blocks, grain, parts, threads, scratch, *plain)
+            return start(_board(), count, blocks, grain, parts, threads, scratch, *plain)
         finally:
             _busy.release()
-    else:
-        if not hasattr(_own, "board"):
-            _own.board = region.board()
-        failed = start(_own.board, count, blocks, grain, 1, 1, scratch, *plain)
-    if failed:
-        raise MemoryError(kernel.__name__)
+    if not hasattr(_own, "board"):
+        _own.board = region.board()
+    return start(_own.board, count, blocks, grain, 1, 1, scratch, *plain)
 
 
 _observer: Callable[[Callable, float], None] | None = None

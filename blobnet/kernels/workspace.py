@@ -9,6 +9,7 @@ import threading
 import numpy as np
 
 CACHE_LINE = 64  # bytes
+MOST_ARRAYS = 256  # that are kept of one use: nets whose inputs change their shapes might ask for any number
 
 _held = threading.local()
 
@@ -18,13 +19,20 @@ def work_array(use: str, shape: tuple[int, ...], dtype) -> np.ndarray:
 
     It begins at a cache line, so that vectors need not lie across two of them.
     """
-    dtype = np.dtype(dtype)
+    held = vars(_held).setdefault(use, {})
+    array = held.get((shape, dtype))
+    if array is None:
+        array = held[shape, dtype] = _cut(held, shape, np.dtype(dtype))
+    return array
+
+
+def _cut(held: dict, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array of the memory of a use, which holds it and the arrays that were cut from it before."""
     size = math.prod(shape) * dtype.itemsize
-    held = vars(_held)
-    memory = held.get(use)
-    if memory is None or len(memory) < size:
-        held[use] = None  # the old one goes before the new one comes
-        memory = held[use] = aligned(size, np.uint8)
+    memory = held.get("memory")
+    if memory is None or len(memory) < size or len(held) > MOST_ARRAYS:
+        held.clear()  # the old one goes before the new one comes
+        memory = held["memory"] = aligned(size, np.uint8)
     return np.ndarray(shape, dtype, memory)
 
 
