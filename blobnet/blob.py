@@ -40,8 +40,8 @@ class Blob:
     memory where it is large enough, and what it holds.
 
     A diff that is summed up over and over need not be filled with zeros each time, which takes as long as reading it:
-    ``clear_diff`` leaves that to the first sum (``gradient_sum``), unless somebody has been given the diff and might
-    look. Who only needs it until it is cleared again takes it as ``gradient``.
+    ``clear_diff`` leaves that to the first sum (``add_to_diff``, ``gradient_sum``), unless somebody has been given the
+    diff and might look. Who only needs it until it is cleared again takes it as ``gradient``.
     """
 
     __slots__ = ("name", "origin", "dtype", "_shape", "_storage", "_views")
@@ -91,6 +91,13 @@ class Blob:
         storage = self._storage["diff"]
         beta, storage.cleared = int(not storage.cleared), False
         return self._view("diff"), beta
+
+    def add_to_diff(self, values: np.ndarray) -> None:
+        gradient, beta = self.gradient_sum()
+        if beta == 0:
+            gradient[...] = values
+        else:
+            gradient += values
 
     def clear_diff(self) -> None:
         """Set the diff to 0."""

@@ -74,7 +74,7 @@ class PReLU(Neuron):
             sums = np.empty(self._rows[0])
             elements.run_rows(activation.prelu_slope_gradient, *self._rows, x, dy, sums)
             slope = self.blobs[0]
-            slope.diff[...] += sums.reshape(-1, slope.count).sum(axis=0).reshape(slope.shape)
+            slope.add_to_diff(sums.reshape(-1, slope.count).sum(axis=0).reshape(slope.shape))
         super().backward(top, propagate_down, bottom)
 
     def differentiate(self, x, y, dy, dx):

@@ -64,7 +64,7 @@ class InnerProduct(Layer):
             dw, beta = self.blobs[0].gradient_sum()
             gemm(first, second, dw, transpose_a=True, beta=beta)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            self.blobs[1].diff[...] += dy.sum(axis=0)
+            self.blobs[1].add_to_diff(dy.sum(axis=0))
         if propagate_down[0]:
             gemm(dy, self.blobs[0].data, self._rows(bottom[0].diff), transpose_b=transposed)
 
@@ -122,7 +122,7 @@ class Embed(Layer):
         if self.param_propagate_down[0]:
             embedding.add_rows(self._indices(bottom[0]).reshape(-1), dy, self.blobs[0].diff)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            self.blobs[1].diff[...] += dy.sum(axis=0)
+            self.blobs[1].add_to_diff(dy.sum(axis=0))
 
     def _indices(self, blob: Blob) -> np.ndarray:
         rows = self.param.embed_param.input_dim

@@ -169,7 +169,7 @@ class ChannelWise(Layer):
         if len(bottom) == 2 and propagate_down[1]:
             operand.diff[...] = self.sum_products(*arrays, like=operand)
         elif len(bottom) == 1 and self.param_propagate_down[0]:
-            operand.diff[...] += self.sum_products(*arrays, like=operand)
+            operand.add_to_diff(self.sum_products(*arrays, like=operand))
 
 
 @register("Bias")
@@ -241,14 +241,14 @@ class Scale(ChannelWise):
         """Add to the diffs of a learned a and b, where they are wanted."""
         for blob, wanted, gradient in zip(self.blobs, self.param_propagate_down, gradients, strict=False):
             if wanted:
-                blob.diff[...] += gradient
+                blob.add_to_diff(gradient)
 
     def backward(self, top, propagate_down, bottom):
         dy, in_place = top[0].diff, top[0] is bottom[0]
         x = self._kept if in_place else bottom[0].data
         self.differentiate_operand(bottom, propagate_down, x, dy)
         if self.param.scale_param.bias_term and self.param_propagate_down[-1]:
-            self.blobs[-1].diff[...] += self.sum_products(dy, like=self.blobs[-1])
+            self.blobs[-1].add_to_diff(self.sum_products(dy, like=self.blobs[-1]))
         if propagate_down[0]:
             factor = self.operand(bottom).data
             self.apply(dy, factor, np.zeros_like(factor), None if in_place else bottom[0].diff)

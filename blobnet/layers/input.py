@@ -115,7 +115,7 @@ class Parameter(Source):
 
     def backward(self, top, propagate_down, bottom):
         if self.param_propagate_down[0]:
-            self.blobs[0].diff[...] += top[0].diff
+            self.blobs[0].add_to_diff(top[0].diff)
 
 
 @register("Silence")
