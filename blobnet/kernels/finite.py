@@ -16,7 +16,7 @@ def all_finite(array: np.ndarray) -> bool:
         return sum_of_nothing(values) == 0
     sums = np.zeros(-(-len(values) // BLOCK), values.dtype)
     parallel_for(search_blocks, len(sums), values, sums)
-    return not sums.any()
+    return all_finite(sums)
 
 
 @jit

@@ -141,7 +141,7 @@ def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
     sizes = tiles, block, v_size, m_size
     nothing = np.empty(blocks, x.dtype)
     parallel_for(correlate_blocks, blocks, x, inputs, filters, *results, *sizes, nothing, scratch=work)
-    return not nothing.any()
+    return all_finite(nothing)
 
 
 def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> bool:
@@ -151,7 +151,7 @@ def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> boo
     v = work_array("input tiles", (ELEMENTS, spaced(whole_tiles * v_row)), x.dtype)
     nothing, row = np.zeros(tiles, x.dtype), scratch(row_size(inputs), x.dtype)
     parallel_for(transform_some, tiles, x, inputs, v, v_row, nothing, grain=product.MR, scratch=row)
-    if nothing.any():
+    if not all_finite(nothing):
         return False
     u_size, m_size = spaced(CHANNELS_AT_ONCE * PANEL), spaced(whole_tiles * (PANEL + LANES))
     work = scratch(ELEMENTS * (u_size + m_size) + padded(count) * PANEL + row_size(inputs), x.dtype)
@@ -163,7 +163,10 @@ def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> boo
 def backward_weights(
     x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, accumulate: bool = True
 ) -> bool:
-    """dw (+)= G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G; False, and no change, if not all is finite."""
+    """dw (+)= G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G.
+
+    False if not all is finite; then dw holds nothing of use, or what it held, if it accumulates.
+    """
     inputs, outputs = grids(geometry)
     tiles = len(x) * inputs.rows * inputs.columns
     if x.shape[1] * dy.shape[1] <= MOST_SUMS:
@@ -181,7 +184,7 @@ def _sum_by_groups(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
     work = scratch(ELEMENTS * (v_size + z_size) + row_size(inputs), x.dtype)
     what = x, inputs, dy, outputs, tiles, at_once, v_size, z_size
     parallel_for(sum_groups, groups, *what, sums, nothing, scratch=work)
-    if nothing.any():
+    if not all_finite(nothing):
         return False
     taps = scratch(padded(count) * LANES, dw.dtype)
     parallel_for(transform_groups_back, c, sums, dw, accumulate, grain=8, scratch=taps)
@@ -191,7 +194,7 @@ def _sum_by_groups(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
 def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> bool:
     """Sums of a panel of outputs at a time, transformed back in the cache, over as many tiles as are kept at once."""
     o, c, count = dw.shape
-    if tiles > TILES_AT_ONCE and not (all_finite(x) and all_finite(dy)):
+    if accumulate and tiles > TILES_AT_ONCE and not (all_finite(x) and all_finite(dy)):
         return False
     for first in range(0, tiles, TILES_AT_ONCE):
         number = min(TILES_AT_ONCE, tiles - first)
@@ -202,7 +205,7 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
         nothing = np.zeros(number, x.dtype)
         what = first, x, inputs, v, dy, outputs, z, number, nothing
         parallel_for(transform_both, number, *what, grain=product.MR, scratch=scratch(row_size(inputs), x.dtype))
-        if nothing.any():
+        if not all_finite(nothing):
             return False
         work = scratch((ELEMENTS * PANEL + padded(count)) * UNIT, dw.dtype)
         items = -(-o // PANEL) * (c // UNIT)
