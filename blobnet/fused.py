@@ -270,13 +270,19 @@ class Fusion:
             )
             self._groups.update(dict.fromkeys(indices, group))
         self.hidden = {blob.name for group in self._groups.values() for blob in group.hidden}
+        self._steps: dict[tuple[int, int], list[tuple[range, Group | None]]] = {}
 
     def group(self, index: int) -> Group | None:
         """The group of a layer, if it is in one."""
         return self._groups.get(index)
 
-    def steps(self, first: int, last: int) -> Iterator[tuple[range, Group | None]]:
+    def steps(self, first: int, last: int) -> list[tuple[range, Group | None]]:
         """The layers first to last in steps: groups that lie between, and other layers one by one."""
+        if (first, last) not in self._steps:
+            self._steps[first, last] = [*self._cut(first, last)]
+        return self._steps[first, last]
+
+    def _cut(self, first: int, last: int) -> Iterator[tuple[range, Group | None]]:
         while first <= last:
             indices, group = range(first, first + 1), self._groups.get(first)
             if group is not None and group.indices[0] == first and group.indices[-1] <= last:

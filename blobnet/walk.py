@@ -76,7 +76,7 @@ class Walk:
 
     def backward(self, first: int, last: int) -> None:
         """Run the backward passes of layers first down to last, those that the plan needs."""
-        for indices, group in reversed(list(self._fusion.steps(last, first))):
+        for indices, group in reversed(self._fusion.steps(last, first)):
             if group is None or not self._backward_group(group):
                 for index in reversed(indices):
                     self._backward_layer(index)

@@ -104,6 +104,12 @@ def _copy_and_distances(emitter, numbers, x):
 _sum_distances, _copy_and_sum_distances = rows.loop(_distances, 2), rows.loop(_copy_and_distances, 2)
 
 
+@exact
+def factors(variance, eps):
+    """1 / sqrt(variance + eps)."""
+    return 1 / np.sqrt(variance + eps)
+
+
 @jit
 def remember(mean, variance, unbiased, fraction, means, variances, weight):
     """Running sums of means, of variances times ``unbiased``, and of 1 shrink by the fraction and take one more."""

@@ -168,8 +168,7 @@ class BatchNorm(_Normalization):
         return mean, self._factor(variance)
 
     def _factor(self, variance: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return 1 / np.sqrt(variance + self.param.batch_norm_param.eps)
+        return kernels.factors(variance, self.param.batch_norm_param.eps)
 
     def _remember(self, mean: np.ndarray, variance: np.ndarray, m: int) -> None:
         unbiased = m / (m - 1) if m > 1 else 1.0
