@@ -128,6 +128,14 @@ def test_the_first_sum_after_a_diff_was_cleared_overwrites_it():
     assert (blob.diff == 2).all()
 
 
+def test_values_take_the_place_of_a_cleared_diff_and_add_to_another():
+    blob, values = summed_up(), np.arange(6, dtype=np.float64).reshape(2, 3)
+    blob.clear_diff()
+    for expected in (values, 2 * values):
+        blob.add_to_diff(values)
+        np.testing.assert_array_equal(blob.gradient, expected)
+
+
 def test_a_diff_that_somebody_was_given_is_cleared_at_once():
     blob = summed_up()
     given = blob.diff

@@ -106,7 +106,7 @@ def _run(
     if _rehearsal is not None:
         arguments = (np.zeros(region.BOARD_SIZE, np.int64), count, blocks, grain, 1, 1, scratch, tuple(plain))
         _rehearsal[start, tuple(map(start.typeof_pyval, arguments))] = None
-        return
+        return False
     if threads > 1 and _busy.acquire(blocking=False):
         try:
             for number in range(len(_pool) + 1, threads):

@@ -230,6 +230,22 @@ def test_infinity_and_nan_reach_what_the_sum_says(name, value, array):
         np.testing.assert_array_equal(got[np.isinf(got)], wanted[np.isinf(wanted)])
 
 
+@pytest.mark.parametrize("beta", [0, 1])
+@pytest.mark.parametrize("name", ["winograd", "winograd, more sums than the cache holds"])
+def test_gradients_of_weights_are_whole_where_winograds_way_ends_in_nan(name, beta):
+    case = Case(np.random.default_rng(9), **EDGES[name])
+    case.x[-1, 3, -1, -1] = np.inf
+    case.dy[-1, :, -2:, -2:] = np.abs(case.dy[-1, :, -2:, -2:])  # all that meet it: no infinity minus another
+    x, dy = (_flat(array.astype(np.float32)) for array in (case.x, case.dy))
+    dw = _flat(np.full(case.w.shape, 1 if beta else np.nan, np.float32))
+    convolution.backward_weights(x, dy, dw, case.geometry, case.group, beta)
+    expected = _flat(case.expected()[2]) - (1 - beta)
+    np.testing.assert_array_equal(np.isposinf(dw), np.isposinf(expected))
+    rest = np.isfinite(expected)
+    assert 0 < rest.mean() < 1
+    np.testing.assert_allclose(dw[rest], expected[rest], rtol=0, atol=1e-5 * np.abs(expected[rest]).max())
+
+
 CLIPPED = {
     **{name: EDGES[name] for name in ("full blocks", "winograd", "one pixel, padded", "one tap, parts of vectors")},
     "grouped": {"channels": 6, "filters": 4, "group": 2, "size": (9, 8), "kernel": (3, 2), "stride": (2, 1)},
