@@ -7,8 +7,8 @@ With x [N, C, input pixels], w [O, C / G, taps], y [N, O, output pixels] and eve
     backward weights  dw[o, c, t] = sum over n, p of dy[n, o, p] x[n, c, pixel under tap t of p] + beta dw[o, c, t]
 
 Each is one ``product`` of the arrays as they lie in memory: im2col is never made, ``patches`` tells where the
-elements of its columns are. Where another way is faster it is taken: ``winograd``, ``unpacked``, ``depthwise``,
-``spread``. A deconvolution is the same three with the first two exchanged.
+elements of its columns are. Where another way is faster it is taken: ``winograd``, ``unpacked``, ``shallow``,
+``depthwise``, ``spread``. A deconvolution is the same three with the first two exchanged.
 
 A sum takes in the zeros of the padding, as Caffe's does: an infinite weight over padding gives NaN. The
 gradient of the input has no padding in Caffe, so there weights that are not finite take the reference path.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import depthwise, patches, product, reference, simd, spread, unpacked, winograd
+from blobnet.kernels import depthwise, patches, product, reference, shallow, simd, spread, unpacked, winograd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
@@ -76,6 +76,10 @@ def forward(
         filters = None if kept is None else _ordered(kept, "transformed", winograd.transformed, w, True)
         if winograd.correlate(x, w, y, geometry, bias, least, accumulate, filters=filters):
             return
+    if shallow.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, shallow.FORWARD_LIMITS):
+        filters = _ordered(kept, "unpacked", unpacked.panels, w.reshape(len(w), -1))
+        shallow.forward(x, filters, y, geometry, bias, least, accumulate)
+        return
     frame, _, _, _, step = patches.patches(geometry)
     in_place = step > 1 or _pays_in_place(w, len(w) // group, w[0].size)
     for part in _portions(x, frame, y.shape[2]):
@@ -102,6 +106,9 @@ def backward_weights(
         return
     tiled = winograd.pays(geometry, len(x), x.shape[1], len(dw), group, x.dtype, winograd.LEAST_TILES_OF_WEIGHTS)
     if tiled and winograd.backward_weights(x, dy, dw, geometry, accumulate=beta == 1):
+        return
+    if shallow.pays(geometry, len(x), x.shape[1], len(dw), group, x.dtype, shallow.BACKWARD_LIMITS):
+        shallow.backward_weights(x, dy, dw, geometry, beta)
         return
     frame = patches.patches(geometry).frame
     in_place = product.pays_in_place(len(dw) // group, len(dy) * dy.shape[2], dw.dtype)

@@ -72,26 +72,26 @@ class Phase(NamedTuple):
 @functools.lru_cache(maxsize=64)
 def patches(geometry: Geometry) -> Patches:
     """The forward convolution, and the gradient of the weights, read these."""
-    axes = _axes(geometry)
+    axes = axes_of(geometry)
     extents = [axis.input + 2 * axis.pad for axis in axes]
-    steps = _steps(extents)
-    frame = _frame([axis.input for axis in axes], [-axis.pad for axis in axes], extents)
+    steps = steps_of(extents)
+    frame = frame_of([axis.input for axis in axes], [-axis.pad for axis in axes], extents)
     taps = [np.arange(axis.kernel) * axis.dilation * step for axis, step in zip(axes, steps, strict=True)]
     pixels = [np.arange(axis.output) * axis.stride * step for axis, step in zip(axes, steps, strict=True)]
-    return Patches(frame, _sums(taps), _sums(pixels), axes[-1].output, axes[-1].stride)
+    return Patches(frame, sums_of(taps), sums_of(pixels), axes[-1].output, axes[-1].stride)
 
 
 @functools.lru_cache(maxsize=64)
 def phases(geometry: Geometry) -> tuple[Frame, list[Phase]]:
     """The gradient of the input reads these: a frame for the output's gradient, and the phases of the input."""
-    axes = _axes(geometry)
+    axes = axes_of(geometry)
     spans = [_axis_phases(axis) for axis in axes]
     lows = [min(first - axis.reach for first, _, _ in span) for axis, span in zip(axes, spans, strict=True)]
     highs = [max(first + count for first, count, _ in span) for span in spans]
     extents = [high - low for high, low in zip(highs, lows, strict=True)]
-    frame = _frame([axis.output for axis in axes], lows, extents)
-    steps, input_steps = _steps(extents), _steps([axis.input for axis in axes])
-    kernel_steps = _steps([axis.kernel for axis in axes])
+    frame = frame_of([axis.output for axis in axes], lows, extents)
+    steps, input_steps = steps_of(extents), steps_of([axis.input for axis in axes])
+    kernel_steps = steps_of([axis.kernel for axis in axes])
     found = []
     for chosen in itertools.product(*(range(len(span)) for span in spans)):
         taps, offsets, sources, targets = [], [], [], []
@@ -103,12 +103,12 @@ def phases(geometry: Geometry) -> tuple[Frame, list[Phase]]:
             offsets.append(-(tap * axis.dilation // axis.stride) * steps[number])
             sources.append((pixel - lows[number]) * steps[number])
             targets.append((pixel * axis.stride + phase - axis.pad) * input_steps[number])
-        places = (_sums(each) for each in (taps, offsets, sources, targets))
+        places = (sums_of(each) for each in (taps, offsets, sources, targets))
         found.append(Phase(*places, len(sources[-1]), axes[-1].stride))
     return frame, found
 
 
-class _Axis(NamedTuple):
+class Axis(NamedTuple):
     input: int
     kernel: int
     stride: int
@@ -122,12 +122,12 @@ class _Axis(NamedTuple):
         return (self.kernel - 1) * self.dilation // self.stride
 
 
-def _axes(geometry: Geometry) -> list[_Axis]:
+def axes_of(geometry: Geometry) -> list[Axis]:
     """The axes one by one; no spatial axis counts as one of a single pixel."""
-    return [_Axis(*axis) for axis in zip(*geometry, strict=True)] or [_Axis(1, 1, 1, 0, 1, 1)]
+    return [Axis(*axis) for axis in zip(*geometry, strict=True)] or [Axis(1, 1, 1, 0, 1, 1)]
 
 
-def _axis_phases(axis: _Axis) -> list[tuple[int, int, int]]:
+def _axis_phases(axis: Axis) -> list[tuple[int, int, int]]:
     """(first multiple of the stride, how many, phase) for each phase that has pixels in the input."""
     spans = []
     for phase in range(axis.stride):
@@ -138,7 +138,7 @@ def _axis_phases(axis: _Axis) -> list[tuple[int, int, int]]:
     return spans
 
 
-def _frame(sizes, firsts, extents) -> Frame:
+def frame_of(sizes, firsts, extents) -> Frame:
     """A frame over planes of the given sizes, from the first position of each axis on."""
     rows = np.zeros(1, np.int64)
     for size, first, extent in zip(sizes[:-1], firsts, extents, strict=False):
@@ -149,12 +149,12 @@ def _frame(sizes, firsts, extents) -> Frame:
     return Frame(np.where(rows >= 0, rows * sizes[-1], -1), int(firsts[-1]), sizes[-1], int(extents[-1]), identity)
 
 
-def _steps(extents: list[int]) -> list[int]:
+def steps_of(extents: list[int]) -> list[int]:
     """Elements from one position of each axis to the next, in an array of these extents."""
     return [int(np.prod(extents[axis + 1 :], dtype=np.int64)) for axis in range(len(extents))]
 
 
-def _sums(offsets: list[np.ndarray]) -> np.ndarray:
+def sums_of(offsets: list[np.ndarray]) -> np.ndarray:
     """Every sum of one offset per axis, the last axis fastest."""
     return functools.reduce(lambda outer, inner: np.add.outer(outer, inner).reshape(-1), offsets)
 

@@ -77,8 +77,12 @@ class Emitter:
 
     def store_first(self, vector: ir.Value, base: ir.Value, position, count: ir.Value) -> None:
         """The first ``count`` lanes; the memory of the others is not touched."""
+        self.store_masked(vector, base, position, self.first(count))
+
+    def store_masked(self, vector: ir.Value, base: ir.Value, position, mask: ir.Value) -> None:
+        """The lanes of the mask; the memory of the others is not touched."""
         kind = self._suffix if vector.type == self.vector else f"v{self.lanes}i32"
-        arguments = [vector, self._at(base, position, vector.type), _int32(4), self.first(count)]
+        arguments = [vector, self._at(base, position, vector.type), _int32(4), mask]
         self._call(f"llvm.masked.store.{kind}.p0", ir.VoidType(), arguments)
 
     def store_before(self, end: ir.Value, vector: ir.Value, base: ir.Value, position) -> None:
@@ -160,6 +164,19 @@ class Emitter:
                 for pattern in (low, high)
             ]
         return rows
+
+    def halves(self, vectors: list[ir.Value]) -> list[list[ir.Value]]:
+        """Of each pair of vectors elements 0, 2, 4 and so on, and elements 1, 3, 5."""
+        patterns = (_pattern(list(range(first, 2 * self.lanes, 2))) for first in (0, 1))
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+        return [[self.builder.shuffle_vector(*pair, pattern) for pair in pairs] for pattern in patterns]
+
+    def lane_sums(self, vectors: list[ir.Value]) -> list[ir.Value]:
+        """The sum of the lanes of each vector, side by side in as few vectors as hold them."""
+        vectors = vectors + [self.zero()] * (-len(vectors) % self.lanes)
+        for _ in range(self.lanes.bit_length() - 1):
+            vectors = [self.builder.fadd(*pair) for pair in zip(*self.halves(vectors), strict=True)]
+        return vectors
 
     def _at(self, base: ir.Value, position, kind: ir.Type | None = None) -> ir.Value:
         return self.builder.bitcast(self.address(base, position), (kind or self.vector).as_pointer())
