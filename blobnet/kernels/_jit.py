@@ -98,11 +98,13 @@ def _with_imports(module: str) -> set[str]:
         name = pending.pop()
         if name not in found:
             found.add(name)
-            pending += _imported_kernels(_source(name))
+            pending += _imported_kernels(name)
     return found
 
 
-def _imported_kernels(source: str) -> list[str]:
+@functools.cache
+def _imported_kernels(module: str) -> list[str]:
+    source = _source(module)
     names = re.findall(rf"^\s*from {re.escape(_PACKAGE)}\.(\w+) import", source, re.MULTILINE)
     for group in re.findall(rf"^\s*from {re.escape(_PACKAGE)} import \(?([\w\s,]+)", source, re.MULTILINE):
         names += re.findall(r"\w+", group)
