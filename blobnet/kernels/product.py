@@ -275,13 +275,17 @@ def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate, later)
     step, lanes, row = shape.tile, shape.lanes, shape.columns
     for j in range(0, columns, shape.panel):
         width = min(shape.panel, -(-(columns - j) // lanes) * lanes)
+        b, vectors = j * depth, width // lanes
         place = later.place + later.outer[min(j, len(later.outer) - 1)]
         for i in range(0, rows, step):
-            number = i // step
-            multiply_tile_and_fetch(
-                a_panels, i * depth, 1, step, b_panels, j * depth, width, depth, sums, i * row + j, row, accumulate,
-                width // lanes, later.source, place + number * lanes, later.distance * (number < NV),
-            )  # fmt: skip
+            a, c, number = i * depth, i * row + j, i // step
+            if later.distance and vectors == NV and number < NV:
+                multiply_tile_and_fetch(
+                    a_panels, a, 1, step, b_panels, b, width, depth, sums, c, row, accumulate,
+                    later.source, place + number * lanes, later.distance,
+                )  # fmt: skip
+            else:
+                multiply_tile(a_panels, a, 1, step, b_panels, b, width, depth, sums, c, row, accumulate, vectors)
 
 
 @inlined
@@ -299,11 +303,16 @@ def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, sha
         for j in range(0, columns, MR):
             for r in range(MR):
                 starts[r] = layout.starts[member] + layout.outer[column + min(j + r, columns - 1)]
-            number = j // MR
-            multiply_tile_and_fetch(
-                b, 0, starts, steps, a_panels, panel, width, depth, sums, j * shape.rows + i, shape.rows, accumulate,
-                vectors, a_panels, panel + width * depth + number * shape.lanes, width * (shape.kept and number < NV),
-            )  # fmt: skip
+            c, number = j * shape.rows + i, j // MR
+            if shape.kept and vectors == NV and number < NV:
+                multiply_tile_and_fetch(
+                    b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate,
+                    a_panels, panel + width * depth + number * shape.lanes, width,
+                )  # fmt: skip
+            else:
+                multiply_tile(
+                    b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate, vectors
+                )
 
 
 @inlined
@@ -329,19 +338,9 @@ def multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumul
         _multiply_1(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate)
 
 
-@inlined
-def multiply_tile_and_fetch(
-    a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, vectors, later, place, distance
-):
-    """Likewise, while ``later[place + d distance]`` comes nearer for each depth d, unless that distance is 0."""
-    if distance and vectors == NV:
-        _multiply_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, place, distance)
-    else:
-        multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, vectors)
-
-
 @jit
-def _multiply_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, place, distance):
+def multiply_tile_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, place, distance):
+    """Likewise for NV vectors, with ``later`` from ``place`` on coming nearer."""
     _multiply_3_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, place, distance)
 
 

@@ -233,11 +233,16 @@ def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bi
                 b = (element * o + panel) * c
                 for tile in range(0, last - first, product.MR):
                     number, v = tile // product.MR, element * v_size + tile * v_row
-                    product.multiply_tile_and_fetch(
-                        work, v, v_row, 1, filters, b, width, c,
-                        work, m + element * m_size + tile * m_row + panel, m_row, False, width // LANES,
-                        filters, b + width * c + number * LANES, width * (number < product.NV),
-                    )  # fmt: skip
+                    place = m + element * m_size + tile * m_row + panel
+                    if number < product.NV and width == PANEL:
+                        product.multiply_tile_and_fetch(
+                            work, v, v_row, 1, filters, b, width, c, work, place, m_row, False,
+                            filters, b + width * c + number * LANES, width,
+                        )  # fmt: skip
+                    else:
+                        product.multiply_tile(
+                            work, v, v_row, 1, filters, b, width, c, work, place, m_row, False, width // LANES
+                        )
         write_tiles(first, last, 0, o, work, m, m_row, m_size, row, y, outputs, bias, least, accumulate)
 
 
@@ -345,12 +350,17 @@ def sum_panels(start, stop, v, z, count, dw, accumulate, work):
         width = min(PANEL, o - panel)
         for element in range(ELEMENTS):
             for r in range(0, UNIT, product.MR):
-                unit = element * v.shape[1] + row * count
-                product.multiply_tile_and_fetch(
-                    v_flat, unit + r, 1, UNIT, z_flat, element * z.shape[1] + panel * count, width, count,
-                    work, (element * UNIT + r) * width, width, False, width // LANES,
-                    v_flat, unit + v.shape[1], UNIT * (r == 0),
-                )  # fmt: skip
+                unit, b = element * v.shape[1] + row * count, element * z.shape[1] + panel * count
+                place = (element * UNIT + r) * width
+                if r == 0 and width == PANEL:
+                    product.multiply_tile_and_fetch(
+                        v_flat, unit, 1, UNIT, z_flat, b, width, count, work, place, width, False,
+                        v_flat, unit + v.shape[1], UNIT,
+                    )  # fmt: skip
+                else:
+                    product.multiply_tile(
+                        v_flat, unit + r, 1, UNIT, z_flat, b, width, count, work, place, width, False, width // LANES
+                    )
         taps = work[ELEMENTS * UNIT * PANEL :]
         for r in range(UNIT):
             transform_back(work, r * width, UNIT * width, dw, row + r, panel, width, accumulate, taps)
