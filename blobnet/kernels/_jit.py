@@ -12,7 +12,6 @@ import fcntl
 import functools
 import hashlib
 import importlib.util
-import os
 import re
 import types
 from collections.abc import Iterator
@@ -63,15 +62,12 @@ def _compile_alone(kernel: Dispatcher, signature):
 def _locked(path: Path) -> Iterator[None]:
     """Wait for a lock file and hold it; the system drops it when the process ends, however it ends.
 
-    Where the file system knows no locks, nobody waits.
+    Where there is no such file, or the file system knows no locks, nobody waits.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
+    with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
-            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+            fcntl.lockf(held.enter_context(open(path, "a")), fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @functools.cache
