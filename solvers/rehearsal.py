@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 from google.protobuf.message import Message
 from numba.core.dispatcher import Dispatcher
 
@@ -39,9 +40,12 @@ def main() -> None:
 
 
 def rehearse(param: pb.SolverParameter) -> list[tuple[Dispatcher, tuple]]:
-    """The compiled functions that an iteration calls, with the types of their arguments, in order."""
+    """The compiled functions that an iteration calls, with the types of their arguments, in order.
+
+    What arrays hold is what no kernel has written, be it anything.
+    """
     solver = create(param, lean=True)
-    with parallel.rehearsed() as calls:
+    with np.errstate(all="ignore"), parallel.rehearsed() as calls:
         solver.net.clear_param_diffs()
         solver.net.forward_backward()
         for blob in solver.net.learnable_params:
