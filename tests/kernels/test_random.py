@@ -30,10 +30,22 @@ def test_the_share_of_dropped_elements(ratio):
 def test_elements_and_keys_are_independent():
     count = 100_000
     bound = 4 / np.sqrt(count)
-    a, b = 2 * mask(count) - 1, 2 * mask(count, key=KEY + np.uint64(1)) - 1
-    assert abs((a * b).mean()) < bound
-    for lag in (1, 2, 64, 1000):
+    a = 2 * mask(count) - 1
+    for other in (KEY + np.uint64(1), KEY ^ np.uint64(2**31), KEY ^ np.uint64(2**63)):
+        b = 2 * mask(count, key=other) - 1
+        for lag in range(4):
+            assert abs((a[lag:] * b[: count - lag]).mean()) < bound
+    for lag in (1, 2, 64, 1000, 1024):
         assert abs((a[lag:] * a[:-lag]).mean()) < bound
+    assert abs((a[2:] * a[1:-1] * a[:-2]).mean()) < bound
+
+
+@pytest.mark.parametrize("size", [8, 64, 1000])
+def test_blocks_of_elements_vary_as_sums_of_independent_ones(size):
+    """The squares of the deviations, in standard deviations, have the mean 1 and the variance 2."""
+    blocks = 2000
+    sums = (2 * mask(blocks * size) - 1).reshape(blocks, size).sum(axis=1)
+    assert abs((sums**2 / size).mean() - 1) < 4 * np.sqrt(2 / blocks)
 
 
 def test_an_element_does_not_depend_on_where_a_thread_starts():
