@@ -14,15 +14,16 @@ import hashlib
 import importlib.util
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import llvmlite
 import llvmlite.binding
 import numba
-from numba.core import config as numba_config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
 
 from blobnet import collector, config
 
@@ -36,13 +37,9 @@ def jit(function=None, **options):
     if function is None:
         return functools.partial(jit, **options)
     flags = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "cache": True, **options}
-    shared_folder = numba_config.CACHE_DIR
-    numba_config.CACHE_DIR = str(cache_folder(function.__module__))
-    try:
-        kernel = numba.njit(**flags)(function)
-    finally:
-        numba_config.CACHE_DIR = shared_folder
-    if flags["cache"]:
+    cached = flags.pop("cache")
+    kernel = numba.njit(**flags)(function)
+    if cached:
         kernel.compile = types.MethodType(_compile_alone, kernel)
     return kernel
 
@@ -53,9 +50,63 @@ inlined = functools.partial(jit, inline="always")
 
 def _compile_alone(kernel: Dispatcher, signature):
     """Load a kernel or compile it, while no other process does: numba's index would lose what one of two adds to it."""
-    lock = Path(kernel.stats.cache_path) / f"{kernel.__qualname__}.lock"
+    if isinstance(kernel._cache, NullCache):
+        kernel._cache = _Cache(kernel.py_func)
+    lock = Path(kernel._cache.cache_path) / f"{kernel.__qualname__}.lock"
     with global_compiler_lock, _locked(lock), collector.paused():
         return Dispatcher.compile(kernel, signature)
+
+
+class _Locator:
+    """Tells numba's cache where the machine code of a function is kept, in a folder that is named after its sources."""
+
+    def __init__(self, function: Callable):
+        self._folder = cache_folder(function.__module__)
+        self._line = function.__code__.co_firstlineno
+
+    @classmethod
+    def from_function(cls, function: Callable, file: str) -> "_Locator":
+        return cls(function)
+
+    def ensure_cache_path(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        return self._folder.name
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+
+class _Files(CompileResultCacheImpl):
+    """What is kept of a function: of the environments that it comes with, only those that hold something."""
+
+    _locator_classes = (_Locator,)
+
+    def reduce(self, result):
+        *others, environments = super().reduce(result)
+        return *others, tuple(environment for environment in environments if environment.consts)
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of a function, in our folder. Where that cannot be read or written, each process compiles.
+
+    What is loaded needs the run time of numba, but not all the registries of its compiler, which take longer to fill.
+    """
+
+    _impl_class = _Files
+
+    def load_overload(self, signature, context):
+        rtsys.initialize(context)
+        with contextlib.suppress(OSError):
+            return self._load_overload(signature, context)
+
+    def save_overload(self, signature, result):
+        with contextlib.suppress(OSError):
+            super().save_overload(signature, result)
 
 
 @contextlib.contextmanager
@@ -66,6 +117,7 @@ def _locked(path: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
             fcntl.lockf(held.enter_context(open(path, "a")), fcntl.LOCK_EX)
         yield
 

@@ -12,10 +12,10 @@ import inspect
 import types as python_types
 from collections.abc import Callable
 
-import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import Linkage, get_default_triple, parse_assembly
 from numba.core import cgutils, compiler, types
 from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
@@ -155,13 +155,17 @@ def _call_only_own_copies(library) -> None:
 
     Copies of a function are optimised where they lie, and may round differently; left alone, the linker takes the one
     that was loaded first, which the process that compiles and those that load do in different orders.
+    Of what others could link in, only the names are kept: nobody calls this library but Python.
     """
     finish = library._finalize_final_module
 
     def close_and_finish():
         for function in library.get_defined_functions():
-            if function.linkage == llvmlite.binding.Linkage.linkonce_odr:
-                function.linkage = llvmlite.binding.Linkage.internal
+            if function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+        names = [function.name for function in library.get_defined_functions() if function.linkage == Linkage.external]
+        stubs = "".join(f'define void @"{name}"() {{ ret void }}\n' for name in names)
+        library._shared_module = parse_assembly(stubs)
         finish()
 
     library._finalize_final_module = close_and_finish
@@ -282,7 +286,7 @@ def _pause(typing):
     """Let the other thread of the core, or a virtual processor, know that this one waits."""
 
     def emit(context, builder, signature, values):
-        processor = llvmlite.binding.get_default_triple().partition("-")[0]
+        processor = get_default_triple().partition("-")[0]
         if processor in _PAUSES:
             name, hints = _PAUSES[processor]
             arguments = [ir.Constant(ir.IntType(32), hint) for hint in hints]

@@ -35,15 +35,34 @@ def test_imports_count_however_deep():
     assert {f"blobnet.kernels.{module}" for module in modules} <= found
 
 
-def test_kernels_are_kept_where_the_cache_is(tmp_path):
-    script = """
+SUM = """
+import sys
 import numpy as np
 from blobnet.kernels import update
-update.sums_of_squares(0, 1, np.ones(3, np.float32), np.zeros(1))
+sums = np.zeros(1)
+update.sums_of_squares(0, 1, np.full(3, 2, np.float32), sums)
+print(*sums, "numba.np.arrayobj" in sys.modules)
 """
-    environment = {**os.environ, "BLOBNET_CACHE_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
-    assert list(tmp_path.glob("kernels/blobnet.kernels.update-*/**/update.sums_of_squares-*.nbc"))
+
+
+def test_kernels_are_kept_where_the_cache_is(tmp_path):
+    folder = tmp_path / "cache"
+    said = [_sum(folder) for _ in range(2)]
+    assert said == ["12.0 True", "12.0 False"]  # the second process has not filled the compiler's registries
+    assert list(folder.glob("kernels/blobnet.kernels.update-*/update.sums_of_squares-*.nbc"))
+
+
+def test_kernels_work_where_none_can_be_kept(tmp_path):
+    (tmp_path / "file").touch()
+    assert _sum(tmp_path / "file" / "cache") == "12.0 True"
+
+
+def _sum(folder: Path) -> str:
+    environment = {**os.environ, "BLOBNET_CACHE_DIR": str(folder)}
+    command = [sys.executable, "-c", SUM]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
 
 
 KERNELS = """
