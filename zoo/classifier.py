@@ -10,8 +10,6 @@ from blobnet.errors import BlobnetError
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
 
-_UNDISTURBED = Draws(mirror=1.0, top=0.0, left=0.0)
-
 
 class Classifier(Net):
     """A net with one image input and one output. The ``transform_param`` of its Input layer turns pixels into values.
@@ -39,12 +37,12 @@ class Classifier(Net):
                 The channels stand as in the training data: blue first for ImageNet, red first for CIFAR-10
         """
         images = self._checked(np.asarray(images))
+        undisturbed = Draws(*np.ones((3, self._batch_size)))
         predictions = np.empty((len(images), self._output.count_between(1)), self._output.dtype)
         for start in range(0, len(images), self._batch_size):
             batch = images[start : start + self._batch_size]
             self._input.reshape(len(batch), *self._image_shape)
-            for image, values in zip(batch, self._input.data, strict=True):
-                self._transformer.apply(image, _UNDISTURBED, values)
+            self._transformer.apply(batch, undisturbed.rows(0, len(batch)), self._input.data)
             self.forward_from_to(0, len(self.layers) - 1)
             predictions[start : start + len(batch)] = self._output.data.reshape(len(batch), -1)
         return predictions

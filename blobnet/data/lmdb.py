@@ -45,12 +45,14 @@ class Reader:
 
     def __init__(self, path: Path):
         self.path = path
-        with self._errors():
+        try:
             self._file = os.open(path / "data.mdb", os.O_RDONLY)
             weakref.finalize(self, os.close, self._file)
             self._size = os.fstat(self._file).st_size
-            self._page_size = self._read_page_size()
-            self._tree = max(self._meta(0), self._meta(1))
+        except OSError as error:
+            self._fail_to_read(error)
+        self._page_size = self._read_page_size()
+        self._tree = max(self._meta(0), self._meta(1))
         needed = (self._tree.last_page + 1) * self._page_size
         if needed > self._size:
             self._fail(f"data.mdb is truncated: its header needs {needed} bytes, it has {self._size}")
@@ -117,8 +119,10 @@ class Reader:
     def _read(self, offset: int, size: int) -> bytes:
         if offset + size > self._size:
             self._fail(f"data.mdb is truncated or damaged: {offset + size} bytes are needed, it has {self._size}")
-        with self._errors():
+        try:
             return os.pread(self._file, size, offset)
+        except OSError as error:
+            self._fail_to_read(error)
 
     def _read_page_size(self) -> int:
         size = int.from_bytes(self._read(_HEADER + 24, 4), "little")
@@ -135,12 +139,8 @@ class Reader:
             self._fail(f"data.mdb is damaged: its header counts {entries} records, with the root page {root}")
         return _Tree(transaction, last_page, flags, depth, entries, root)
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._fail(f"the LMDB database cannot be read: {error}")
+    def _fail_to_read(self, error: OSError) -> NoReturn:
+        raise BlobnetError(f"the LMDB database cannot be read: {error}", file=str(self.path)) from error
 
     def _fail(self, text: str) -> NoReturn:
         raise BlobnetError(text, file=str(self.path))

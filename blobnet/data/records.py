@@ -13,7 +13,7 @@ from blobnet.data.passes import rows_of_batch
 from blobnet.data.transformer import Transformer
 from blobnet.errors import BlobnetError
 from blobnet.io import images
-from blobnet.io.files import parse_message
+from blobnet.io.files import decode_message
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.streams import Stream
 
@@ -64,16 +64,17 @@ class RecordLoader:
             self._next_record = number + 1
             place = f'{self._database.path}, record {number} "{key.decode(errors="replace")}"'
             datum = pb.Datum()
-            parse_message(value, datum, place)
+            decode_message(value, datum, place)
             yield place, datum_pixels(datum, color, place), datum.label
 
 
 def datum_pixels(datum: pb.Datum, color: bool | None, place: str) -> np.ndarray:
     """The pixels [C, H, W] of a record: bytes, or float32 for ``float_data``. ``color`` as in ``images.decode``."""
+    data = datum.data
     if datum.encoded:
-        return images.decode(datum.data, color, place).transpose(2, 0, 1)
+        return images.decode(data, color, place).transpose(2, 0, 1)
     shape = datum.channels, datum.height, datum.width
-    values = np.frombuffer(bytearray(datum.data), np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+    values = np.frombuffer(data, np.uint8) if data else np.array(datum.float_data, np.float32)
     if min(shape) < 1 or values.size != math.prod(shape):
         extents = " x ".join(map(str, shape))
         raise BlobnetError(f"a Datum of shape {extents} must hold as many values; got {values.size}", file=place)

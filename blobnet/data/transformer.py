@@ -8,20 +8,23 @@ import numpy as np
 from blobnet.context import Context
 from blobnet.errors import BlobnetError, error_at
 from blobnet.io.mean import read_mean
-from blobnet.kernels import augment
 from blobnet.proto import blobnet_pb2 as pb
 
 
 class Draws(NamedTuple):
-    """The chances of one image: three numbers in [0, 1)."""
+    """The chances of images: three numbers in [0, 1) for each."""
 
-    mirror: float
-    top: float
-    left: float
+    mirror: np.ndarray
+    top: np.ndarray
+    left: np.ndarray
+
+    def rows(self, start: int, stop: int) -> "Draws":
+        """The chances of the images from ``start`` to ``stop``."""
+        return Draws(*(numbers[start:stop] for numbers in self))
 
 
 class Transformer:
-    """Pad, crop, mirror, subtract the mean, scale: (pixel - mean) * scale, in one pass.
+    """Subtract the mean, scale, pad, crop, mirror: (pixel - mean) * scale.
 
     transform_param (proto defaults in parentheses)
         scale (1), mirror (false): a mirror image half of the times, in both phases,
@@ -52,9 +55,9 @@ class Transformer:
         """How encoded images are decoded, as in ``images.decode``."""
         return True if self._param.force_color else False if self._param.force_gray else None
 
-    def draw(self, generator: np.random.Generator, count: int) -> list[Draws]:
+    def draw(self, generator: np.random.Generator, count: int) -> Draws:
         """The chances of ``count`` images."""
-        return [Draws(*row) for row in generator.random((count, 3)).tolist()]
+        return Draws(*generator.random((count, 3)).T)
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         """The shape that an image of these extents gets."""
@@ -66,26 +69,42 @@ class Transformer:
             raise BlobnetError(text)
         return (channels, crop, crop) if crop else (channels, height, width)
 
-    def apply(self, pixels: np.ndarray, draws: Draws, out: np.ndarray) -> None:
-        """Transform an image [C, H, W] of bytes or floats into ``out`` [C, h, w] of ``shape``'s extents."""
-        mean, pad = self.mean(pixels.shape), self._param.pad
-        slack = pixels.shape[1] + 2 * pad - out.shape[1], pixels.shape[2] + 2 * pad - out.shape[2]
-        if self._random_crop:
-            top, left = int(draws.top * (slack[0] + 1)), int(draws.left * (slack[1] + 1))
+    def apply(self, images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
+        """Transform images [N, C, H, W] of bytes or floats into ``out`` [N, C, h, w] of ``shape``'s extents."""
+        param, mean = self._param, self.mean(images.shape[1:])
+        if param.crop_size or param.mirror or param.pad:
+            values = np.empty(images.shape, out.dtype)
+            self.normalize(images, mean, values)
+            self._cut(values, draws, out)
         else:
-            top, left = slack[0] // 2, slack[1] // 2
-        if self.mirrors(draws):
-            out = out[:, :, ::-1]
-        if pad:
-            out[...] = 0
-        rows, rows_out = _overlap(top - pad, out.shape[1], pixels.shape[1])
-        columns, columns_out = _overlap(left - pad, out.shape[2], pixels.shape[2])
-        if self.mean_image is not None:
-            mean = mean[:, rows, columns]
-        augment.normalize(pixels[:, rows, columns], mean, self.scale, out[:, rows_out, columns_out])
+            self.normalize(images, mean, out)
 
-    def mirrors(self, draws: Draws) -> bool:
-        return self._param.mirror and draws.mirror < 0.5
+    @np.errstate(over="ignore", invalid="ignore")
+    def normalize(self, pixels: np.ndarray, mean: np.ndarray, out: np.ndarray) -> None:
+        """out = (pixels - mean) * scale, in the precision of ``out``."""
+        out[...] = pixels
+        out -= mean
+        out *= self.scale
+
+    def _cut(self, values: np.ndarray, draws: Draws, out: np.ndarray) -> None:
+        """Pad, crop and mirror."""
+        pad, extents = self._param.pad, out.shape[2:]
+        slack = np.subtract(values.shape[2:], extents) + 2 * pad
+        if self._random_crop:
+            corners = (np.stack([draws.top, draws.left], axis=1) * (slack + 1)).astype(np.int64)
+        else:
+            corners = np.tile(slack // 2, (len(values), 1))
+        for image, corner, mirrored, target in zip(values, corners - pad, self.mirrors(draws), out, strict=True):
+            if mirrored:
+                target = target[:, :, ::-1]
+            if pad:
+                target[...] = 0
+            rows, columns = map(_overlap, corner.tolist(), extents, image.shape[1:])
+            target[:, rows[1], columns[1]] = image[:, rows[0], columns[0]]
+
+    def mirrors(self, draws: Draws) -> np.ndarray:
+        """Which images are mirrored."""
+        return self._param.mirror & (draws.mirror < 0.5)
 
     def mean(self, shape: tuple[int, ...]) -> np.ndarray:
         """What to subtract from an image of this shape: an image, or [C, 1, 1]."""

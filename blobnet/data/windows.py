@@ -27,7 +27,6 @@ from blobnet.data.transformer import Transformer
 from blobnet.errors import BlobnetError
 from blobnet.io import images
 from blobnet.io.files import read_bytes
-from blobnet.kernels import augment
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.streams import Stream
 
@@ -111,9 +110,9 @@ class WindowLoader:
         batch.data.data[...] = 0
         generator = self._stream.at("windows", position["batch"])
         draws = self._transformer.draw(generator, size)
+        mirrored = self._transformer.mirrors(draws)
         for index, window in enumerate(self._sample(generator)):
-            mirrored = self._transformer.mirrors(draws[index])
-            self._show(window, mirrored, batch.data.data[index])
+            self._show(window, mirrored[index], batch.data.data[index])
             batch.label.data[index] = window[1]
         return {"batch": position["batch"] + 1}
 
@@ -157,7 +156,7 @@ class WindowLoader:
         if mirrored:
             pixels = pixels[:, :, ::-1]
         target = np.s_[:, spot.top : spot.top + spot.height, spot.left : spot.left + spot.width]
-        augment.normalize(pixels, self._mean(target), self._transformer.scale, out[target])
+        self._transformer.normalize(pixels, self._mean(target), out[target])
 
     def _mean(self, target: tuple[slice, ...]) -> np.ndarray:
         """The mean for a part of the crop: from the middle of a mean image, or one value a channel."""

@@ -74,15 +74,20 @@ def read_message(path: str | os.PathLike, message: Any) -> Any:
 
 def parse_message(data: bytes, message: Any, place: str) -> None:
     """Fill ``message`` from its binary form; ``place`` names a file or record in an error."""
-    kind = message.DESCRIPTOR.name
+    decode_message(data, message, place)
+    if not message.ListFields():
+        raise BlobnetError(f"holds no field of a {message.DESCRIPTOR.name} ({len(data)} bytes)", file=place)
+    if _holds_text(message.DESCRIPTOR):
+        _check_text(message, place)
+
+
+def decode_message(data: bytes, message: Any, place: str) -> None:
+    """As ``parse_message``, but empty and unknown fields are none of its business, nor is text that is not UTF-8."""
     try:
         message.ParseFromString(data)
     except DecodeError as error:
+        kind = message.DESCRIPTOR.name
         raise BlobnetError(f"is no binary {kind}, or is truncated ({len(data)} bytes)", file=place) from error
-    if not message.ListFields():
-        raise BlobnetError(f"holds no field of a {kind} ({len(data)} bytes)", file=place)
-    if _holds_text(message.DESCRIPTOR):
-        _check_text(message, place)
 
 
 @functools.cache

@@ -1,30 +1,8 @@
-"""Pixels on their way into a batch: normalisation with any strides, and bilinear resizing."""
+"""Pixels on their way into a batch: bilinear resizing."""
 
 from blobnet.kernels._jit import jit
 
 COEFFICIENT_BITS = 11
-
-
-@jit
-def normalize(pixels, mean, scale, out):
-    """out = (pixels - mean) * scale.
-
-    pixels, out [C, H, W] of any strides, so that crops and mirror images are views;
-    mean [C, H, W], or [C, 1, 1] for one value a channel.
-    """
-    plane = mean.shape[1] * mean.shape[2] > 1
-    for c in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            row = out[c, y]
-            source = pixels[c, y]
-            if plane:
-                means = mean[c, y]
-                for x in range(row.size):
-                    row[x] = (row.dtype.type(source[x]) - means[x]) * scale
-            else:
-                value = mean[c, 0, 0]
-                for x in range(row.size):
-                    row[x] = (row.dtype.type(source[x]) - value) * scale
 
 
 @jit
