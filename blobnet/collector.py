@@ -15,3 +15,11 @@ def paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Let it rest while modules are imported, and never look at what is there when the block ends: it stays."""
+    with paused():
+        yield
+        gc.freeze()

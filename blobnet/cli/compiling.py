@@ -47,11 +47,11 @@ def announced() -> Iterator[None]:
 @contextlib.contextmanager
 def helped(solver: "Solver") -> Iterator[None]:
     """When the first kernel is compiled while the context is open, let a second core begin with the last ones."""
-    from blobnet.solvers import rehearsal
-
     with contextlib.ExitStack() as stack:
 
         def start() -> None:
+            from blobnet.solvers import rehearsal
+
             with contextlib.suppress(OSError):
                 process = rehearsal.start(solver)
                 stack.callback(process.wait)

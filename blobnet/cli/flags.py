@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from blobnet import config
+from blobnet import collector, config
 from blobnet.errors import BlobnetError, did_you_mean
 
 if TYPE_CHECKING:
@@ -234,8 +234,9 @@ def add_net(parser: Parser) -> None:
 
 def build_net(args: argparse.Namespace, phase: str) -> "Net":
     """The net of --model in the state that the flags describe, with the weights of --weights where they are given."""
-    from blobnet.net import Net
-    from blobnet.proto import blobnet_pb2 as pb
+    with collector.loading():
+        from blobnet.net import Net
+        from blobnet.proto import blobnet_pb2 as pb
 
     use_cpu(args)
     import_modules(args)

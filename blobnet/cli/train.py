@@ -4,6 +4,7 @@ import argparse
 import sys
 from contextlib import ExitStack
 
+from blobnet import collector
 from blobnet.cli import flags
 from blobnet.errors import BlobnetError
 
@@ -30,11 +31,12 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from blobnet import solvers
-    from blobnet.cli import events, log, metrics, progress, signals
-    from blobnet.cli.compiling import announced, helped
-    from blobnet.proto import blobnet_pb2 as pb
-    from blobnet.proto import text
+    with collector.loading():
+        from blobnet import solvers
+        from blobnet.cli import events, log, metrics, progress, signals
+        from blobnet.cli.compiling import announced, helped
+        from blobnet.proto import blobnet_pb2 as pb
+        from blobnet.proto import text
 
     if args.snapshot and args.weights:
         raise BlobnetError("--snapshot resumes a training, --weights starts one: give one of them, not both")
