@@ -168,7 +168,7 @@ class JsonLines:
 
     def start(self, iteration: int, outputs: Sequence[str]) -> float:
         kept = [(seconds, line) for number, seconds, line in self._read() if number < iteration] if iteration else []
-        _replace(self._path, "".join(f"{line}\n" for _, line in kept))
+        _begin(self._path, "".join(f"{line}\n" for _, line in kept), bool(kept))
         return kept[-1][0] if kept else 0.0
 
     def write(self, record: Record) -> None:
@@ -197,7 +197,8 @@ class Table:
         columns = ["iteration", "phase", "net", "time", "seconds", "lr", "images_per_second", "loss"]
         former = [column for column in (rows[0] if rows else {}) if isinstance(column, str)]
         self._columns = list(dict.fromkeys([*columns, *(f"{_OUTPUTS}.{name}" for name in outputs), *former]))
-        _replace(self._path, self._lines([dict(zip(self._columns, self._columns, strict=True)), *kept]))
+        header = dict(zip(self._columns, self._columns, strict=True))
+        _begin(self._path, self._lines([header, *kept]), bool(kept))
         return 0.0
 
     def write(self, record: Record) -> None:
@@ -260,8 +261,13 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         raise BlobnetError(f"is no CSV to go on with: {error}; remove it", file=str(path)) from error
 
 
-def _replace(path: Path, content: str) -> None:
+def _begin(path: Path, content: str, keeps_records: bool) -> None:
+    """Write a file anew. Only where it keeps records, there is something to lose by half of it."""
     with os_errors(path.parent, "write metrics here"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    if keeps_records:
+        with atomic_write(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    else:
+        with os_errors(path, "write"):
+            path.write_text(content, encoding="utf-8")
