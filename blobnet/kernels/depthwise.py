@@ -68,8 +68,8 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
 
 
 def _goes_by_rows(geometry: Geometry, channels: int, filters: int, dtype: np.dtype) -> bool:
-    """Whether it is a convolution for ``depthwise_3x3``, and its rows fill more than half a vector."""
-    return depthwise_3x3.fits(geometry, channels, filters) and 2 * geometry.output[-1] > simd.lanes(dtype)
+    """Whether it is a convolution for ``depthwise_3x3``, and its rows fill more than a third of a vector."""
+    return depthwise_3x3.fits(geometry, channels, filters) and 3 * geometry.output[-1] > simd.lanes(dtype)
 
 
 @functools.lru_cache(maxsize=64)

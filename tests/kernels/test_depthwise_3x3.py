@@ -10,7 +10,7 @@ RANDOM = np.random.default_rng(40)
 STRIDES = pytest.mark.parametrize("stride", [1, 2])
 
 
-def case(height, width, stride, dtype=np.float32, images=2, channels=3):
+def case(height, width, stride, dtype=np.float32, images=3, channels=3):
     """Geometry, x, w, dy and bias."""
     output = tuple(convolved(size, 3, stride, 1, 1) for size in (height, width))
     geometry = Geometry((height, width), (3, 3), (stride, stride), (1, 1), (1, 1), output)
@@ -47,9 +47,9 @@ def test_sizes(stride, dtype):
 
 @STRIDES
 def test_a_part_of_the_planes_writes_its_own_only(stride, monkeypatch):
-    def run_parts(kernel, count, *args, grain=1, scratch):
+    def run_parts(kernel, count, *args, grain=1):
         for start in range(1, count - 1):
-            kernel(start, start + 1, *args, scratch[0])
+            kernel(start, start + 1, *args)
 
     arrays = case(9, 11, stride)
     expected = run(depthwise_3x3, *arrays)
@@ -75,6 +75,20 @@ def test_what_is_not_finite_stays_where_the_textbook_has_it(stride, value):
             expected = run(reference, geometry, x, w, dy, bias)
         for found, right in zip(run(depthwise_3x3, geometry, x, w, dy, bias), expected, strict=True):
             np.testing.assert_array_equal(np.isfinite(found), np.isfinite(right))
+
+
+@STRIDES
+@pytest.mark.parametrize("tap", [0, 4, 8])
+def test_an_infinite_weight_meets_the_zeros_of_the_padding(stride, tap):
+    for size in ((5, 8), (6, 37), (1, 20)):
+        geometry, x, w, dy, bias = case(*size, stride)
+        w[1, 0, tap] = np.inf
+        found, expected = np.empty_like(dy), np.empty_like(dy)
+        depthwise_3x3.forward(x, w, found, geometry, bias)
+        with np.errstate(invalid="ignore"):
+            reference.forward(x, w, expected, geometry, len(w), bias)
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+        np.testing.assert_array_equal(np.isinf(found), np.isinf(expected))
 
 
 def test_other_convolutions_do_not_fit():
