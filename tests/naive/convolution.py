@@ -22,6 +22,10 @@ def _padded(x, geometry):
     return np.pad(x, [(0, 0), (0, 0), *((pad, pad) for pad in geometry.pad)])
 
 
+def _flat(array):
+    return array.reshape(*array.shape[:2], -1)
+
+
 def _groups(channels, filters, group):
     """The channels and the filters of each group, as slices."""
     c, o = channels // group, filters // group
@@ -35,7 +39,7 @@ def forward(x, w, geometry, group):
     for tap, pixels in _taps(geometry):
         for channels, filters in _groups(x.shape[1], len(w), group):
             met = x[(slice(None), channels, *pixels)]
-            y[:, filters] += np.einsum("oc,nc...->no...", w[(filters, slice(None), *tap)], met)
+            y[:, filters] += (w[(filters, slice(None), *tap)] @ _flat(met)).reshape(len(y), -1, *geometry.output)
     return y
 
 
@@ -46,8 +50,8 @@ def backward_data(dy, w, geometry, group):
     padded = np.zeros((len(dy), channels, *(i + 2 * p for i, p in zip(geometry.input, geometry.pad, strict=True))))
     for tap, pixels in _taps(geometry):
         for inputs, filters in _groups(channels, len(w), group):
-            spread = np.einsum("oc,no...->nc...", w[(filters, slice(None), *tap)], dy[:, filters])
-            padded[(slice(None), inputs, *pixels)] += spread
+            spread = w[(filters, slice(None), *tap)].T @ _flat(dy[:, filters])
+            padded[(slice(None), inputs, *pixels)] += spread.reshape(len(dy), -1, *geometry.output)
     inner = (slice(p, p + i) for i, p in zip(geometry.input, geometry.pad, strict=True))
     return padded[(slice(None), slice(None), *inner)]
 
@@ -59,6 +63,6 @@ def backward_weights(x, dy, geometry, group):
     for tap, pixels in _taps(geometry):
         for channels, filters in _groups(x.shape[1], dy.shape[1], group):
             met = x[(slice(None), channels, *pixels)]
-            flat = [array.reshape(*array.shape[:2], -1) for array in (dy[:, filters], met)]
-            dw[(filters, slice(None), *tap)] = np.einsum("nop,ncp->oc", *flat)
+            products = _flat(dy[:, filters]) @ _flat(met).transpose(0, 2, 1)
+            dw[(filters, slice(None), *tap)] = products.sum(axis=0)
     return dw
