@@ -216,7 +216,13 @@ def _row(rows, thread):
 def _run(context, builder, function: Callable, signature, arguments: list, flags: compiler.Flags):
     """Compile a Python function into the module at hand and call it; returns its status and result."""
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    compiled = context.compile_subroutine(builder, function, signature, flags=flags, caching=False)
+    library = context.codegen().create_library(function.__name__)
+    library._optimize_final_module = lambda: None  # it is optimised and made ready as a part of the module at hand
+    library._finalize_final_module = lambda: setattr(library, "_finalized", True)
+    compiled = compiler.compile_internal(
+        context.typing_context, context, library, function, signature.args, signature.return_type, flags, {}
+    )
+    context.active_code_library.add_linking_library(library)
     return context.call_internal_no_propagate(builder, compiled.fndesc, signature, arguments)
 
 
