@@ -149,6 +149,16 @@ class Emitter:
             results.append(total)
         return results
 
+    def nothing_of(self, vectors: list[ir.Value]) -> ir.Value:
+        """0 times each vector, summed: two sums under way at once."""
+        zero, halves = self.zero(), []
+        for half in (vectors[::2], vectors[1::2]):
+            total = zero
+            for vector in half:
+                total = self.multiply_add(vector, zero, total)
+            halves.append(total)
+        return self.builder.fadd(*halves)
+
     def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
         """R rows of L lanes as L columns of R, packed one after the other into R vectors; R a power of two.
 
@@ -236,60 +246,69 @@ def whole_copy(vectors: int):
     return copy_whole
 
 
-def transposing_copy(most: int):
-    """The intrinsic that copies a block of rows, as many as there are lanes but at most ``most``, transposed."""
+def transposing_copy(most: int, checks: bool = False):
+    """The intrinsic that copies a block of rows, as many as there are lanes but at most ``most``, transposed.
+
+    copy_transposed(target, i, step, source, j, starts, count):
+    target[i + lane step + r] = source[j + starts[r] + lane] for lanes below ``count``, then zeros.
+
+    All lanes are written. Where there are fewer rows than lanes, the step must be the number of rows.
+    If it checks, it takes (nothing) besides: this vector grows by 0 times each element read, so that it becomes NaN
+    where they are not finite.
+    """
+
+    def emit(context, builder, signature, arguments):
+        emitter, target, source, starts = opened(context, builder, signature, arguments, 0, 3, 5)
+        _, i, step, _, j, _, count, *_ = arguments
+        numbers = range(min(most, emitter.lanes))
+        places = [builder.add(j, builder.load(builder.gep(starts, [constant(r)]))) for r in numbers]
+        rows = emitter.load_firsts(source, places, count)
+        if checks:
+            _, nothing = opened(context, builder, signature, arguments, 7)
+            emitter.store(builder.fadd(emitter.load(nothing, 0), emitter.nothing_of(rows)), nothing, 0)
+        columns_per_vector = emitter.lanes // len(rows)
+        for number, vector in enumerate(emitter.transpose(rows)):
+            column = builder.mul(step, constant(number * columns_per_vector))
+            emitter.store(vector, target, builder.add(i, column))
+        return context.get_dummy_value()
+
+    index = types.intp
 
     @intrinsic
     def copy_transposed(typing, target, i, step, source, j, starts, count):
-        """target[i + lane step + r] = source[j + starts[r] + lane] for lanes below ``count``, then zeros.
+        return types.void(target, index, index, source, index, starts, index), emit
 
-        All lanes are written. Where there are fewer rows than lanes, the step must be the number of rows.
-        """
+    @intrinsic
+    def copy_and_check(typing, target, i, step, source, j, starts, count, nothing):
+        return types.void(target, index, index, source, index, starts, index, nothing), emit
 
-        def emit(context, builder, signature, arguments):
-            emitter, target, source, starts = opened(context, builder, signature, arguments, 0, 3, 5)
-            _, i, step, _, j, _, count = arguments
-            numbers = range(min(most, emitter.lanes))
-            places = [builder.add(j, builder.load(builder.gep(starts, [constant(r)]))) for r in numbers]
-            rows = emitter.load_firsts(source, places, count)
-            columns_per_vector = emitter.lanes // len(rows)
-            for number, vector in enumerate(emitter.transpose(rows)):
-                column = builder.mul(step, constant(number * columns_per_vector))
-                emitter.store(vector, target, builder.add(i, column))
-            return context.get_dummy_value()
-
-        return types.void(target, types.intp, types.intp, source, types.intp, starts, types.intp), emit
-
-    return copy_transposed
+    return copy_and_check if checks else copy_transposed
 
 
 @intrinsic
-def write_transposed(typing, target, j, step, source, i, bias, b, least, accumulate, count):
-    """target[j + r step + lane] = source[i + lane lanes + r] + bias[b + r], for lanes below ``count``.
+def write_transposed(typing, target, j, step, rows, source, i, bias, b, least, accumulate, count):
+    """target[j + r step + lane] = source[i + lane lanes + r] + bias[b + r], for lanes below ``count`` of some rows r.
 
     What was there is added where it accumulates; no result is below ``least``.
     """
 
     def emit(context, builder, signature, arguments):
-        emitter, target, source, bias = opened(context, builder, signature, arguments, 0, 3, 5)
-        _, j, step, _, i, _, b, least, accumulate, count = arguments
-        least = emitter.splat(least)
-        rows = [emitter.load(source, builder.add(i, constant(lane * emitter.lanes))) for lane in range(emitter.lanes)]
-        for r, vector in enumerate(emitter.transpose(rows)):
-            place = builder.add(j, builder.mul(step, constant(r)))
-            shift = cgutils.alloca_once_value(
-                builder, emitter.splat(builder.load(emitter.address(bias, builder.add(b, constant(r)))))
-            )
-            with builder.if_then(accumulate):
-                known = emitter.load_first(target, place, count)
-                builder.store(builder.fadd(known, builder.load(shift)), shift)
-            value = builder.fadd(vector, builder.load(shift))
-            value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
-            emitter.store_before(builder.add(place, count), value, target, place)
+        emitter, target, source, bias = opened(context, builder, signature, arguments, 0, 4, 6)
+        _, j, step, rows, _, i, _, b, least, accumulate, count = arguments
+        least, mask = emitter.splat(least), emitter.first(count)
+        known = builder.select(accumulate, mask, emitter.first(constant(0)))
+        lanes = [emitter.load(source, builder.add(i, constant(lane * emitter.lanes))) for lane in range(emitter.lanes)]
+        for r, vector in enumerate(emitter.transpose(lanes)):
+            with builder.if_then(builder.icmp_signed("<", constant(r), rows)):
+                place = builder.add(j, builder.mul(step, constant(r)))
+                shift = emitter.splat(builder.load(emitter.address(bias, builder.add(b, constant(r)))))
+                value = builder.fadd(vector, builder.fadd(emitter.load_masked(target, place, known), shift))
+                value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
+                emitter.store_masked(value, target, place, mask)
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(target, index, index, source, index, bias, index, least, types.boolean, index), emit
+    return types.void(target, index, index, index, source, index, bias, index, least, types.boolean, index), emit
 
 
 def tile_product(vectors: int, fetches: bool = False):
@@ -378,17 +397,25 @@ def tile_transform(matrix: list[list[float]]):
             emitter, x, y = opened(context, builder, signature, arguments, 0, 4)
             _, i, x_row, x_column, _, j, y_row, y_column = arguments
 
-            def place(origin, row, column, r, c):
-                return builder.add(origin, builder.add(builder.mul(row, constant(r)), builder.mul(column, constant(c))))
+            inputs, outputs = len(matrix[0]), len(matrix)
+            size = ir.Constant(ir.IntType(64), inputs * outputs)
+            halves = builder.bitcast(cgutils.alloca_once(builder, emitter.vector, size), emitter.scalar.as_pointer())
 
-            inputs, outputs = range(len(matrix[0])), range(len(matrix))
-            halves = [
-                emitter.combine(matrix, [emitter.load(x, place(i, x_row, x_column, r, c)) for r in inputs])
-                for c in inputs
-            ]
-            for r in outputs:
-                for c, vector in enumerate(emitter.combine(matrix, [half[r] for half in halves])):
-                    emitter.store(vector, y, place(j, y_row, y_column, r, c))
+            def transform(count, source, start, row, column, target, place, target_row, target_column):
+                """Combine, for so many columns of the source, their vectors; each result is a row of the target."""
+                with cgutils.for_range(builder, constant(count)) as loop:
+                    first = builder.add(start, builder.mul(column, loop.index))
+                    vectors = [
+                        emitter.load(source, builder.add(first, builder.mul(row, constant(r)))) for r in range(inputs)
+                    ]
+                    first = builder.add(place, builder.mul(target_row, loop.index))
+                    for c, vector in enumerate(emitter.combine(matrix, vectors)):
+                        emitter.store(vector, target, builder.add(first, builder.mul(target_column, constant(c))))
+
+            one, zero = constant(emitter.lanes), constant(0)
+            column_of_halves = constant(inputs * emitter.lanes)
+            transform(inputs, x, i, x_row, x_column, halves, zero, one, column_of_halves)
+            transform(outputs, halves, zero, one, column_of_halves, y, j, y_row, y_column)
             return context.get_dummy_value()
 
         index = types.intp

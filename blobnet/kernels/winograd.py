@@ -1,20 +1,21 @@
-"""3 x 3 and 5 x 5 convolutions at stride 1 by Winograd's minimal filtering: a quarter or a third of the work.
+"""3 x 3 and 5 x 5 convolutions at stride 1 by Winograd's minimal filtering: a quarter or a sixth of the work.
 
-F(4 x 4, 3 x 3) and F(2 x 2, 5 x 5) of Lavin and Gray 2016, section 4.1: a tile of outputs comes from 6 x 6
-inputs d and the filter g as
+F(4 x 4, 3 x 3) and F(4 x 4, 5 x 5) of Lavin and Gray 2016, section 4.1: a tile of 4 x 4 outputs comes from 6 x 6 or
+8 x 8 inputs d and the filter g as
 
     A^T [ (G g G^T) . (B^T d B) ] A        . element by element, then summed over the channels
 
-so a sum over channels and taps becomes 36 products of matrices, one per element of the tile: 36 / (16 x 9) and
-36 / (4 x 25) of the multiplications. The matrices follow from the points at which Toom and Cook multiply
-polynomials; those here lose two to four times less precision than the usual 0, 1, -1, 2, -2. Measured over 64 to
-512 channels, the worst error is 1.4e-6 to 4e-6 of the largest output, that of the direct sum 1.2e-6 to 2.5e-6.
+so a sum over channels and taps becomes 36 or 64 products of matrices, one per element of the tile: 36 / (16 x 9) and
+64 / (16 x 25) of the multiplications. The matrices follow from the points at which Toom and Cook multiply
+polynomials. Those here for 3 taps lose two to four times less precision than the usual 0, 1, -1, 2, -2: measured over
+64 to 512 channels, the worst error is 1.4e-6 to 4e-6 of the largest output, that of the direct sum 1.2e-6 to 2.5e-6.
+With 5 taps it is 5e-6 over 20 to 64 channels, that of the direct sum 1e-6.
 
-Transforms work on vectors of channels. Tiles of all images form one long row, cut into blocks: each block is turned
-to channels last, a vector of channels of a row of tiles at a time, transformed, multiplied, transformed back and
-turned back while it is in the cache. Where there are many channels and few tiles, filters outweigh them: then one
-panel of outputs after the other takes all tiles, and its filters, or their gradients, are transformed in the cache.
-What is not finite would spread over a tile, so it is left to other ways.
+Transforms work on vectors of channels, the last of which may be empty in part. Tiles of all images form one long row,
+cut into blocks: each block is turned to channels last, a vector of channels of a row of tiles at a time, transformed,
+multiplied, transformed back and turned back while it is in the cache. Where there are many channels and few tiles,
+filters outweigh them: then one panel of outputs after the other takes all tiles, and its filters, or their gradients,
+are transformed in the cache. What is not finite would spread over a tile, so it is left to other ways.
 """
 
 import math
@@ -23,17 +24,17 @@ import numpy as np
 
 from blobnet import config
 from blobnet.kernels import product
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.winograd_transforms import (
-    ELEMENTS,
-    IN,
     LANES,
     PANEL,
+    STEP,
     UNIT,
     Grid,
+    elements_of,
     grids,
     padded,
     row_size,
@@ -43,12 +44,13 @@ from blobnet.kernels.winograd_transforms import (
     transform_filter,
     transform_some,
     transform_tiles,
+    whole_units,
     write_tiles,
 )
 from blobnet.kernels.workspace import work_array
 
-# Most tiles of a block, for few channels and for many: 36 x tiles x channels stay in the second cache.
-BLOCK_TILES, MANY_CHANNELS, BLOCK_TILES_OF_MANY = 48, 256, 96
+# Most elements of a channel of a block, for few channels and for many: those of all channels stay in the second cache.
+BLOCK_ELEMENTS, MANY_CHANNELS, BLOCK_ELEMENTS_OF_MANY = 48 * 36, 256, 96 * 36
 
 # Where it pays: channels, and tiles for few channels and for many, of a convolution, of one whose filters are kept
 # transformed, and of a gradient of the weights. Measured on ResNet's and VGG's layers: 3 x 3 over 64 to 256 channels
@@ -63,8 +65,9 @@ FEW_TILES, CHANNELS_AT_ONCE = 160, 128
 TILES_AT_ONCE = 128
 
 # Where the sums of a gradient of the weights stay in the second cache, tiles are taken in groups of their own sums, as
-# many at once as stay in the cache with them. The groups fix the order of sums.
-MOST_SUMS, MOST_GROUPS, TRANSFORMS_AT_ONCE = 64 * 64, 16, 48 * 128
+# many at once as stay in the cache with them, more than once, lest the sums of the groups outweigh them. The groups fix
+# the order of sums.
+MOST_SUMS, MOST_GROUPS, TRANSFORMS_AT_ONCE, TIMES_OF_A_GROUP = 64 * 64, 16, 48 * 128 * 36, 2
 
 
 def pays(
@@ -78,9 +81,8 @@ def pays(
         and group == 1
         and geometry.stride == geometry.dilation == (1, 1)
         and max(geometry.pad) < taps
-        and channels % UNIT == filters % UNIT == 0
         and min(channels, filters) >= LEAST_CHANNELS
-        and images * math.prod(-(-extent // (IN + 1 - taps)) for extent in geometry.output)
+        and images * math.prod(-(-extent // STEP) for extent in geometry.output)
         >= least_tiles[min(channels, filters) >= MANY_CHANNELS]
     )
 
@@ -91,9 +93,9 @@ def transformed(w: np.ndarray, keep: bool = False, turned: bool = False) -> np.n
     turned  as the gradient of the input takes them: O and C exchanged, the taps in opposite order
     """
     o, c, count = w.shape
-    size = ELEMENTS * c * o
-    filters = np.empty(size, w.dtype) if keep else work_array("filters", (size,), w.dtype)
     channels, outputs = (o, c) if turned else (c, o)
+    size = elements_of(count) * channels * padded(outputs)
+    filters = np.empty(size, w.dtype) if keep else work_array("filters", (size,), w.dtype)
     work = scratch(padded(count) * PANEL, w.dtype)
     parallel_for(transform_filters, channels, w, turned, outputs, filters, grain=8, scratch=work)
     return filters
@@ -131,14 +133,16 @@ def correlate(
 
 def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
     """A block of tiles at a time."""
-    c, o = x.shape[1], results[0].shape[1]
-    blocks = -(-tiles // (BLOCK_TILES if c < MANY_CHANNELS else BLOCK_TILES_OF_MANY))
+    c, o, elements = x.shape[1], results[0].shape[1], inputs.side**2
+    most = (BLOCK_ELEMENTS if c < MANY_CHANNELS else BLOCK_ELEMENTS_OF_MANY) // elements
+    blocks = -(-tiles // most)
     blocks += -blocks % config.threads()
     block = -(-tiles // blocks // product.MR) * product.MR
     blocks = -(-tiles // block)
-    v_size, m_size = spaced(block * (c + LANES)), spaced(block * (o + LANES))
-    work = scratch(ELEMENTS * (v_size + m_size) + row_size(inputs), x.dtype)
-    sizes = tiles, block, v_size, m_size
+    v_step, m_step = (spaced(padded(channels)) for channels in (c, o))
+    v_row, m_row = spaced(elements * v_step), spaced(elements * m_step)
+    work = scratch(block * (v_row + m_row) + row_size(inputs), x.dtype)
+    sizes = tiles, block, v_row, v_step, m_row, m_step
     nothing = np.empty(blocks, x.dtype)
     parallel_for(correlate_blocks, blocks, x, inputs, filters, *results, *sizes, nothing, scratch=work)
     return all_finite(nothing)
@@ -146,15 +150,15 @@ def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
 
 def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> bool:
     """A panel of outputs at a time, whose filters are transformed in the cache, over the tiles of all images."""
-    c, o, count = x.shape[1], results[0].shape[1], w.shape[2]
-    v_row, whole_tiles = c + LANES, -(-tiles // product.MR) * product.MR
-    v = work_array("input tiles", (ELEMENTS, spaced(whole_tiles * v_row)), x.dtype)
+    c, o, count, elements = x.shape[1], results[0].shape[1], w.shape[2], inputs.side**2
+    v_row, whole_tiles = padded(c) + LANES, -(-tiles // product.MR) * product.MR
+    v = work_array("input tiles", (elements, spaced(whole_tiles * v_row)), x.dtype)
     nothing, row = np.zeros(tiles, x.dtype), scratch(row_size(inputs), x.dtype)
     parallel_for(transform_some, tiles, x, inputs, v, v_row, nothing, grain=product.MR, scratch=row)
     if not all_finite(nothing):
         return False
     u_size, m_size = spaced(CHANNELS_AT_ONCE * PANEL), spaced(whole_tiles * (PANEL + LANES))
-    work = scratch(ELEMENTS * (u_size + m_size) + padded(count) * PANEL + row_size(inputs), x.dtype)
+    work = scratch(elements * (u_size + m_size) + padded(count) * PANEL + row_size(inputs), x.dtype)
     sizes = tiles, v_row, u_size, m_size
     parallel_for(correlate_panels, -(-o // PANEL), v, w, turned, *results, *sizes, scratch=work)
     return True
@@ -177,11 +181,12 @@ def backward_weights(
 def _sum_by_groups(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> bool:
     """Groups of tiles with sums of their own."""
     o, c, count = dw.shape
-    at_once = TRANSFORMS_AT_ONCE // (c + o) // product.MR * product.MR
-    groups = min(MOST_GROUPS, -(-tiles // at_once))
-    sums, nothing = work_array("filters", (groups, ELEMENTS, c, o), x.dtype), np.zeros(groups, x.dtype)
-    v_size, z_size = spaced(at_once * c), spaced(at_once * o)
-    work = scratch(ELEMENTS * (v_size + z_size) + row_size(inputs), x.dtype)
+    elements, rows, columns = inputs.side**2, whole_units(c), padded(o)
+    at_once = TRANSFORMS_AT_ONCE // elements // (rows + columns) // product.MR * product.MR
+    groups = min(MOST_GROUPS, -(-tiles // (TIMES_OF_A_GROUP * at_once)))
+    sums, nothing = work_array("filters", (groups, elements, rows, columns), x.dtype), np.zeros(groups, x.dtype)
+    v_size, z_size = spaced(at_once * rows), spaced(at_once * columns)
+    work = scratch(elements * (v_size + z_size) + row_size(inputs), x.dtype)
     what = x, inputs, dy, outputs, tiles, at_once, v_size, z_size
     parallel_for(sum_groups, groups, *what, sums, nothing, scratch=work)
     if not all_finite(nothing):
@@ -194,46 +199,47 @@ def _sum_by_groups(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
 def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> bool:
     """Sums of a panel of outputs at a time, transformed back in the cache, over as many tiles as are kept at once."""
     o, c, count = dw.shape
+    elements, rows, columns = inputs.side**2, whole_units(c), padded(o)
     if accumulate and tiles > TILES_AT_ONCE and not (all_finite(x) and all_finite(dy)):
         return False
     for first in range(0, tiles, TILES_AT_ONCE):
         number = min(TILES_AT_ONCE, tiles - first)
         v, z = (
-            work_array(use, (ELEMENTS, spaced(number * channels)), x.dtype)
-            for use, channels in (("input tiles", c), ("gradient tiles", o))
+            work_array(use, (elements, spaced(number * channels)), x.dtype)
+            for use, channels in (("input tiles", rows), ("gradient tiles", columns))
         )
         nothing = np.zeros(number, x.dtype)
         what = first, x, inputs, v, dy, outputs, z, number, nothing
         parallel_for(transform_both, number, *what, grain=product.MR, scratch=scratch(row_size(inputs), x.dtype))
         if not all_finite(nothing):
             return False
-        work = scratch((ELEMENTS * PANEL + padded(count)) * UNIT, dw.dtype)
-        items = -(-o // PANEL) * (c // UNIT)
+        work = scratch((elements * PANEL + padded(count)) * UNIT, dw.dtype)
+        items = -(-o // PANEL) * (rows // UNIT)
         parallel_for(sum_panels, items, v, z, number, dw, accumulate or first > 0, scratch=work)
     return True
 
 
 @jit
 def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bias, least, accumulate,
-                     tiles, block, v_size, m_size, nothing, work):  # fmt: skip
+                     tiles, block, v_row, v_step, m_row, m_step, nothing, work):  # fmt: skip
     """Blocks start to stop of the tiles: transform, multiply element by element, transform back.
 
-    The first tiles of a panel of filters fetch the next one.
+    Element e of transformed tile t begins at t v_row + e v_step. The first tiles of a panel of filters fetch the next.
     nothing [block]  becomes the sum of 0 times each value of x: NaN if one of them is not finite
     """
-    c, o = x.shape[1], y.shape[1]
-    v_row, m_row, m = c + LANES, o + LANES, ELEMENTS * v_size
-    row = work[m + ELEMENTS * m_size :]
+    c, o, elements = x.shape[1], padded(y.shape[1]), inputs.side**2
+    m = block * v_row
+    row = work[m + block * m_row :]
     for number in range(start, stop):
         first, last = number * block, min(number * block + block, tiles)
-        nothing[number] = transform_tiles(first, last, x, inputs, row, work, v_row, UNIT, v_size)
-        for element in range(ELEMENTS):
+        nothing[number] = transform_tiles(first, last, x, inputs, row, work, v_row, UNIT, v_step)
+        for element in range(elements):
             for panel in range(0, o, PANEL):
                 width = min(PANEL, o - panel)
                 b = (element * o + panel) * c
                 for tile in range(0, last - first, product.MR):
-                    number, v = tile // product.MR, element * v_size + tile * v_row
-                    place = m + element * m_size + tile * m_row + panel
+                    number, v = tile // product.MR, tile * v_row + element * v_step
+                    place = m + tile * m_row + element * m_step + panel
                     if number < product.NV and width == PANEL:
                         product.multiply_tile_and_fetch(
                             work, v, v_row, 1, filters, b, width, c, work, place, m_row, False,
@@ -243,7 +249,7 @@ def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bi
                         product.multiply_tile(
                             work, v, v_row, 1, filters, b, width, c, work, place, m_row, False, width // LANES
                         )
-        write_tiles(first, last, 0, o, work, m, m_row, m_size, row, y, outputs, bias, least, accumulate)
+        write_tiles(first, last, 0, y.shape[1], work, m, m_row, m_step, row, y, outputs, bias, least, accumulate)
 
 
 @jit
@@ -253,23 +259,25 @@ def correlate_panels(start, stop, v, w, turned, y, outputs: Grid, bias, least, a
 
     v  the transformed tiles, as ``transform_some`` makes them
     """
-    o, c, v_flat = y.shape[1], v_row - LANES, v.reshape(-1)
-    m_row, m, rest = PANEL + LANES, ELEMENTS * u_size, ELEMENTS * (u_size + m_size)
+    o, c, elements, v_flat = y.shape[1], w.shape[0 if turned else 1], outputs.side**2, v.reshape(-1)
+    m_row, m, rest = PANEL + LANES, elements * u_size, elements * (u_size + m_size)
     taps, row = work[rest:], work[rest + padded(w.shape[2]) * PANEL :]
     for number in range(start, stop):
         panel = number * PANEL
-        width = min(PANEL, o - panel)
+        width = min(PANEL, padded(o) - panel)
         for first in range(0, c, CHANNELS_AT_ONCE):
             depth = min(CHANNELS_AT_ONCE, c - first)
             for channel in range(depth):
                 transform_filter(w, turned, first + channel, panel, width, work, channel * width, u_size, taps)
-            for element in range(ELEMENTS):
+            for element in range(elements):
                 for tile in range(0, tiles, product.MR):
                     product.multiply_tile(
                         v_flat, element * v.shape[1] + tile * v_row + first, v_row, 1, work, element * u_size, width,
                         depth, work, m + element * m_size + tile * m_row, m_row, first > 0, width // LANES,
                     )  # fmt: skip
-        write_tiles(0, tiles, panel, panel + width, work, m, m_row, m_size, row, y, outputs, bias, least, accumulate)
+        write_tiles(
+            0, tiles, panel, min(panel + width, o), work, m, m_row, m_size, row, y, outputs, bias, least, accumulate
+        )
 
 
 @jit
@@ -286,7 +294,7 @@ def sum_groups(start, stop, x, inputs: Grid, dy, outputs: Grid, tiles, at_once, 
             add_products(0, elements * -(-o // PANEL), v, z, count, sums[group], first > begin)
 
 
-@jit
+@inlined
 def add_products(start, stop, v, z, count, sums, accumulate):
     """sums [element, C, O] (+)= the sum over the tiles of v z; an item is a panel of outputs of an element."""
     _, c, o = sums.shape
@@ -311,11 +319,11 @@ def transform_filters(start, stop, w, turned, outputs, filters, taps):
 
     Channels and outputs are C and O, or O and C of filters that are turned.
     """
-    element = w.size // w.shape[2]
-    channels = element // outputs
+    channels = w.shape[0 if turned else 1]
+    element = channels * padded(outputs)
     for channel in range(start, stop):
         for panel in range(0, outputs, PANEL):
-            width = min(PANEL, outputs - panel)
+            width = min(PANEL, padded(outputs) - panel)
             transform_filter(
                 w, turned, channel, panel, width, filters, panel * channels + channel * width, element, taps
             )
@@ -344,11 +352,11 @@ def sum_panels(start, stop, v, z, count, dw, accumulate, work):
     The first tile of an element fetches v of the next one.
     """
     o, c, _ = dw.shape
-    v_flat, z_flat, units = v.reshape(-1), z.reshape(-1), c // UNIT
+    v_flat, z_flat, units = v.reshape(-1), z.reshape(-1), -(-c // UNIT)
     for item in range(start, stop):
         panel, row = item // units * PANEL, item % units * UNIT
-        width = min(PANEL, o - panel)
-        for element in range(ELEMENTS):
+        width = min(PANEL, padded(o) - panel)
+        for element in range(len(v)):
             for r in range(0, UNIT, product.MR):
                 unit, b = element * v.shape[1] + row * count, element * z.shape[1] + panel * count
                 place = (element * UNIT + r) * width
@@ -361,6 +369,6 @@ def sum_panels(start, stop, v, z, count, dw, accumulate, work):
                     product.multiply_tile(
                         v_flat, unit + r, 1, UNIT, z_flat, b, width, count, work, place, width, False, width // LANES
                     )
-        taps = work[ELEMENTS * UNIT * PANEL :]
-        for r in range(UNIT):
+        taps = work[len(v) * UNIT * PANEL :]
+        for r in range(min(UNIT, c - row)):
             transform_back(work, r * width, UNIT * width, dw, row + r, panel, width, accumulate, taps)

@@ -4,44 +4,42 @@ Images are turned to vectors of channels, a row of tiles at a time. The matrices
 which Toom and Cook multiply polynomials.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from blobnet.kernels import patches, product, simd
-from blobnet.kernels._jit import jit
-from blobnet.kernels.finite import sum_of_nothing
+from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.workspace import CACHE_LINE
 
 LANES = simd.lanes(np.dtype(np.float32))
 PANEL = product.NV * LANES  # outputs
 UNIT = max(LANES, product.MR)  # channels
-IN = 6  # extent of a tile of inputs; of one of outputs IN + 1 - taps
-ELEMENTS = IN * IN
+STEP = 4  # extent of a tile of outputs
 
 
-def _matrices(taps: int) -> tuple[list[list[float]], ...]:
-    """A^T, G and B^T for so many taps: the powers of the points, and the inverse of those."""
-    points = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
+def _matrices(taps: int, points: list[float]) -> tuple[list[list[float]], ...]:
+    """A^T, G and B^T for so many taps: the powers of the points and of infinity, and the inverse of those."""
 
     def powers(count):
         return np.array([[point**k for k in range(count)] for point in points] + [[0] * (count - 1) + [1]], float)
 
-    inverse = np.linalg.inv(powers(IN)).T
-    matrices = powers(IN + 1 - taps).T, powers(taps), np.where(abs(inverse) < 1e-12, 0, inverse)
+    inverse = np.linalg.inv(powers(len(points) + 1)).T
+    matrices = powers(STEP).T, powers(taps), np.where(abs(inverse) < 1e-12, 0, inverse)
     return tuple(matrix.tolist() for matrix in matrices)
 
 
-_AT3, _G3, _BT = _matrices(3)
-_AT5, _G5, _ = _matrices(5)
+_AT3, _G3, _BT3 = _matrices(3, [0, 2 / 3, -2 / 3, 3 / 2, -3 / 2])
+_AT5, _G5, _BT5 = _matrices(5, [0, 1 / 2, -1 / 2, 1, -1, 2, -2])
 
 
 def _transposed(matrix: list[list[float]]) -> list[list[float]]:
     return [list(column) for column in zip(*matrix, strict=True)]
 
 
-_transform_input = simd.tile_transform(_BT)
+_transform_input_3, _transform_input_5 = simd.tile_transform(_BT3), simd.tile_transform(_BT5)
 _transform_filter_3, _transform_filter_5 = simd.tile_transform(_G3), simd.tile_transform(_G5)
 _transform_output_3, _transform_output_5 = simd.tile_transform(_AT3), simd.tile_transform(_AT5)
 _transform_gradient_3, _transform_gradient_5 = (simd.tile_transform(_transposed(m)) for m in (_AT3, _AT5))
@@ -51,9 +49,10 @@ _transform_filter_back_3, _transform_filter_back_5 = (simd.tile_transform(_trans
 class Grid(NamedTuple):
     """The tiles of images, and the planes [height, width] whose pixels they take in or give out."""
 
+    taps: int  # of a filter along an axis
+    side: int  # of a tile of inputs along an axis, and of its transform
     rows: int  # of tiles
     columns: int
-    step: int  # pixels from one tile to the next
     height: int
     width: int
     pad_h: int  # pixels of the first tile outside the plane
@@ -62,14 +61,24 @@ class Grid(NamedTuple):
 
 def grids(geometry: Geometry) -> tuple[Grid, Grid]:
     """The tiles of inputs, which overlap, and those of outputs."""
-    step = IN + 1 - geometry.kernel[0]
-    rows, columns = (-(-extent // step) for extent in geometry.output)
-    return Grid(rows, columns, step, *geometry.input, *geometry.pad), Grid(rows, columns, step, *geometry.output, 0, 0)
+    taps = geometry.kernel[0]
+    tiles = taps, STEP - 1 + taps, *(-(-extent // STEP) for extent in geometry.output)
+    return Grid(*tiles, *geometry.input, *geometry.pad), Grid(*tiles, *geometry.output, 0, 0)
 
 
 def row_size(inputs: Grid) -> int:
     """Elements for the pixels of a row of tiles, a vector of channels each, and as many more as a copy may overrun."""
-    return (IN * (inputs.columns * inputs.step + IN - inputs.step) + LANES) * LANES
+    return (inputs.side * (inputs.columns * STEP + inputs.side - STEP) + LANES) * LANES
+
+
+def elements_of(count: int) -> int:
+    """Elements of a transformed tile for filters of so many taps in all."""
+    return (STEP - 1 + math.isqrt(count)) ** 2
+
+
+def whole_units(channels: int) -> int:
+    """Channels rounded up to whole units."""
+    return -(-channels // UNIT) * UNIT
 
 
 def spaced(size: int) -> int:
@@ -80,8 +89,17 @@ def spaced(size: int) -> int:
 
 @jit
 def padded(count):
-    """Taps rounded up to whole vectors."""
+    """Taps or channels rounded up to whole vectors."""
     return -(-count // LANES) * LANES
+
+
+@jit
+def vector_starts(step, left):
+    """Where the lanes of a vector begin, a step apart; beyond those that are left, where the last one does."""
+    starts = np.empty(LANES, np.int64)
+    for lane in range(LANES):
+        starts[lane] = step * min(lane, left - 1)
+    return starts
 
 
 @jit
@@ -92,29 +110,33 @@ def find_piece(grid, tile, last):
     return image, row, column, min(grid.columns - column, last - tile)
 
 
-@jit
+@inlined
 def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_step):
     """B^T d B of the tiles first to last of x [N, C, pixels]; returns the sum of 0 times each value of x.
 
     Element e of unit k of the channels of tile first + t begins at v[e element_step + t tile_step + k unit_step].
     """
-    c, flat, nothing = x.shape[1], x.reshape(-1), x.dtype.type(0)
+    c, flat, nothing, side = x.shape[1], x.reshape(-1), np.zeros(LANES, x.dtype), grid.side
     for k in range(0, c, LANES):
         tile, target = first, k // UNIT * unit_step + k % UNIT
+        starts = vector_starts(grid.height * grid.width, c - k)
         while tile < last:
             image, above, left, count = find_piece(grid, tile, last)
-            overlap = IN - grid.step
-            width = count * grid.step + overlap
+            overlap = side - STEP
+            width = count * STEP + overlap
             known = overlap if above > 0 and count == grid.columns <= tile - first else 0  # from the row of tiles above
-            patches.copy(row[: known * width * LANES], row[grid.step * width * LANES :])
+            patches.copy(row[: known * width * LANES], row[STEP * width * LANES :])
             plane = (image * c + k) * grid.height * grid.width
-            nothing += turn_rows(flat, plane, grid, above, left, known, IN, width, row)
+            turn_rows(flat, plane, starts, grid, above, left, known, side, width, row, nothing)
             for t in range(tile - first, tile - first + count):
-                place = (t + first - tile) * grid.step * LANES
+                place = (t + first - tile) * STEP * LANES
                 spot = target + t * tile_step
-                _transform_input(row, place, width * LANES, LANES, v, spot, IN * element_step, element_step)
+                if grid.taps == 3:
+                    _transform_input_3(row, place, width * LANES, LANES, v, spot, side * element_step, element_step)
+                else:
+                    _transform_input_5(row, place, width * LANES, LANES, v, spot, side * element_step, element_step)
             tile += count
-    return nothing
+    return nothing.sum()
 
 
 @jit
@@ -125,128 +147,131 @@ def transform_some(start, stop, x, inputs: Grid, v, v_row, nothing, row):
     )
 
 
-@jit
-def turn_rows(x, plane, grid, above, left, first, last, width, row):
+@inlined
+def turn_rows(x, plane, starts, grid, above, left, first, last, width, row, nothing):
     """Rows first to last of a row of tiles, as row [last, width, LANES] of vectors of channels, zeros around.
 
-    plane  where the first of the channels begins in x
+    plane    where the first of the channels begins in x; each begins at plane + starts[lane]
+    nothing  [LANES] grows by 0 times each value
     A vector of pixels may overrun its row; the next row, or the slack after the last one, takes it.
-    Returns the sum of 0 times each value.
     """
-    starts = np.arange(LANES) * (grid.height * grid.width)
-    corner = left * grid.step - grid.pad_w
-    for r in range(first, last):
-        h, target = above * grid.step + r - grid.pad_h, r * width * LANES
-        begin, end = max(0, -corner), max(0, min(width, grid.width - corner))
-        if h < 0 or h >= grid.height:
-            begin = end = 0
-        for q in range(begin, end, LANES):
-            source = plane + h * grid.width + corner + q
-            _transpose(row, target + q * LANES, LANES, x, source, starts, min(LANES, end - q))
+    size, corner, top = width * LANES, left * STEP - grid.pad_w, above * STEP - grid.pad_h
+    begin, end = max(0, -corner), min(width, grid.width - corner)
+    inside, below = max(first, -top), min(last, grid.height - top)
+    if begin >= end or inside >= below:
+        inside = below = last
+    patches.fill(row, first * size, inside * size)
+    for r in range(inside, below):
+        source, target = plane + (top + r) * grid.width + corner, r * size
         patches.fill(row, target, target + begin * LANES)
-        patches.fill(row, target + end * LANES, target + width * LANES)
-    return sum_of_nothing(row[first * width * LANES : last * width * LANES])
+        for q in range(begin, end, LANES):
+            _transpose_and_check(row, target + q * LANES, LANES, x, source + q, starts, min(LANES, end - q), nothing)
+        patches.fill(row, target + end * LANES, target + size)
+    patches.fill(row, below * size, last * size)
 
 
-@jit
+@inlined
 def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step, row, y, grid, bias, least, accumulate):
     """y [N, O, pixels] = A^T m A of the tiles first to last, + bias, + y where it accumulates, not below ``least``.
 
     Of the outputs k_start to k_stop; element e of tile first + t begins at m[start + e element_step + t tile_step].
     """
-    o, flat, size = y.shape[1], y.reshape(-1), grid.height * grid.width
+    o, flat, size, side = y.shape[1], y.reshape(-1), grid.height * grid.width, grid.side
     for k in range(k_start, k_stop, LANES):
         tile = first
         while tile < last:
             image, above, left, count = find_piece(grid, tile, last)
-            width = count * grid.step * LANES
+            width = count * STEP * LANES
             for t in range(tile - first, tile - first + count):
-                source, place = start + t * tile_step + k - k_start, (t + first - tile) * grid.step * LANES
-                if grid.step == 4:
-                    _transform_output_3(m, source, IN * element_step, element_step, row, place, width, LANES)
+                source, place = start + t * tile_step + k - k_start, (t + first - tile) * STEP * LANES
+                if grid.taps == 3:
+                    _transform_output_3(m, source, side * element_step, element_step, row, place, width, LANES)
                 else:
-                    _transform_output_5(m, source, IN * element_step, element_step, row, place, width, LANES)
-            rows = min(grid.step, grid.height - above * grid.step)
-            pixels = min(count * grid.step, grid.width - left * grid.step)
+                    _transform_output_5(m, source, side * element_step, element_step, row, place, width, LANES)
+            rows = min(STEP, grid.height - above * STEP)
+            pixels = min(count * STEP, grid.width - left * STEP)
             if pixels == grid.width and pixels * LANES == width:  # neighbours in memory, row after row
                 rows, pixels = 1, rows * pixels
-            target = (image * o + k) * size + above * grid.step * grid.width + left * grid.step
+            target = (image * o + k) * size + above * STEP * grid.width + left * STEP
             for r in range(rows):
                 for q in range(0, pixels, LANES):
                     simd.write_transposed(
-                        flat, target + r * grid.width + q, size, row, r * width + q * LANES, bias, k, least, accumulate,
-                        min(LANES, pixels - q),
+                        flat, target + r * grid.width + q, size, min(LANES, k_stop - k), row, r * width + q * LANES,
+                        bias, k, least, accumulate, min(LANES, pixels - q),
                     )  # fmt: skip
             tile += count
 
 
-@jit
+@inlined
 def transform_both(start, stop, first, x, inputs: Grid, v, dy, outputs: Grid, z, count, nothing, row):
     """B^T d B and A dy A^T of tile first + t, for t from start to stop, in panels for ``add_products``.
 
-    v [element, C / UNIT, count, UNIT], z [element, O / PANEL, count, PANEL]
+    v [element, C / UNIT, count, UNIT], z [element, O / PANEL, count, PANEL or what whole vectors are left]
     nothing  at ``start`` grows by the sum of 0 times each value of x and dy
     """
     v_size, z_size, o = v.shape[1], z.shape[1], dy.shape[1]
-    flat, gradients = z.reshape(-1), dy.reshape(-1)
+    z_row = inputs.side * z_size
+    flat, gradients, absent = z.reshape(-1), dy.reshape(-1), np.zeros(LANES, x.dtype)
     begin, end = first + start, first + stop
     total = transform_tiles(begin, end, x, inputs, row, v.reshape(-1)[start * UNIT :], UNIT, count * UNIT, v_size)
     for k in range(0, o, LANES):
         tile, panel = begin, k // PANEL * PANEL
-        step = min(PANEL, o - panel)
+        step = min(PANEL, padded(o) - panel)
+        starts = vector_starts(outputs.height * outputs.width, o - k)
         while tile < end:
             image, above, left, pieces = find_piece(outputs, tile, end)
-            plane, width = (image * o + k) * outputs.height * outputs.width, pieces * outputs.step
-            total += turn_rows(gradients, plane, outputs, above, left, 0, outputs.step, width, row)
+            plane, width = (image * o + k) * outputs.height * outputs.width, pieces * STEP
+            turn_rows(gradients, plane, starts, outputs, above, left, 0, STEP, width, row, absent)
             for t in range(tile - first, tile - first + pieces):
-                source = (t + first - tile) * outputs.step * LANES
+                source = (t + first - tile) * STEP * LANES
                 target = panel * count + t * step + k - panel
-                if outputs.step == 4:
-                    _transform_gradient_3(row, source, width * LANES, LANES, flat, target, IN * z_size, z_size)
+                if inputs.taps == 3:
+                    _transform_gradient_3(row, source, width * LANES, LANES, flat, target, z_row, z_size)
                 else:
-                    _transform_gradient_5(row, source, width * LANES, LANES, flat, target, IN * z_size, z_size)
+                    _transform_gradient_5(row, source, width * LANES, LANES, flat, target, z_row, z_size)
             tile += pieces
-    nothing[start] += total
+    nothing[start] += total + absent.sum()
 
 
-@jit
+@inlined
 def transform_filter(w, turned, channel, output, width, filters, target, element, taps):
     """G g G^T of the filters of one channel and of ``width`` outputs; element e begins at filters[target + e element].
 
     ``taps`` takes the filters with vectors of outputs.
     """
-    _, c, count = w.shape
-    channel_step, output_step = (c * count, count) if turned else (count, c * count)
-    flat, starts = w.reshape(-1), np.arange(LANES) * output_step
+    o, c, count = w.shape
+    channel_step, output_step, outputs = (c * count, count, c) if turned else (count, c * count, o)
+    flat = w.reshape(-1)
     first, step = ((count - 1) * width, -width) if turned else (0, width)
     for k in range(0, width, LANES):
         source = channel * channel_step + (output + k) * output_step
+        starts = vector_starts(output_step, outputs - output - k)
         for tap in range(0, count, LANES):
             _transpose(taps, tap * width + k, width, flat, source + tap, starts, min(LANES, count - tap))
         if count == 9:
-            _transform_filter_3(taps, first + k, 3 * step, step, filters, target + k, IN * element, element)
+            _transform_filter_3(taps, first + k, 3 * step, step, filters, target + k, (STEP + 2) * element, element)
         else:
-            _transform_filter_5(taps, first + k, 5 * step, step, filters, target + k, IN * element, element)
+            _transform_filter_5(taps, first + k, 5 * step, step, filters, target + k, (STEP + 4) * element, element)
 
 
-@jit
+@inlined
 def transform_back(sums, first, element, dw, channel, output, width, accumulate, taps):
     """dw (+)= G^T s G for one channel and ``width`` outputs; element e of s begins at sums[first + e element].
 
     ``taps`` takes those of a vector of outputs.
     """
-    _, c, count = dw.shape
+    o, c, count = dw.shape
     flat, nothing = dw.reshape(-1), np.zeros(LANES, dw.dtype)
     for k in range(0, width, LANES):
         if count == 9:
-            _transform_filter_back_3(sums, first + k, IN * element, element, taps, 0, 3 * LANES, LANES)
+            _transform_filter_back_3(sums, first + k, (STEP + 2) * element, element, taps, 0, 3 * LANES, LANES)
         else:
-            _transform_filter_back_5(sums, first + k, IN * element, element, taps, 0, 5 * LANES, LANES)
+            _transform_filter_back_5(sums, first + k, (STEP + 4) * element, element, taps, 0, 5 * LANES, LANES)
         for tap in range(0, count, LANES):
             simd.write_transposed(
-                flat, ((output + k) * c + channel) * count + tap, c * count, taps, tap * LANES,
-                nothing, 0, dw.dtype.type(-np.inf), accumulate, min(LANES, count - tap),
+                flat, ((output + k) * c + channel) * count + tap, c * count, min(LANES, o - output - k),
+                taps, tap * LANES, nothing, 0, dw.dtype.type(-np.inf), accumulate, min(LANES, count - tap),
             )  # fmt: skip
 
 
-_transpose = simd.transposing_copy(LANES)
+_transpose, _transpose_and_check = simd.transposing_copy(LANES), simd.transposing_copy(LANES, checks=True)

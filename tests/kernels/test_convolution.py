@@ -88,6 +88,21 @@ EDGES = {
         "kernel": (5, 5),
         "pad": (4, 0),
     },
+    "winograd, parts of vectors": {"images": 6, "channels": 33, "filters": 20, "size": (13, 12), "kernel": (3, 3)},
+    "winograd, 5 x 5, parts of vectors": {
+        "images": 12,
+        "channels": 20,
+        "filters": 50,
+        "size": (12, 12),
+        "kernel": (5, 5),
+    },
+    "winograd, many channels, parts of vectors": {
+        "channels": 259,
+        "filters": 270,
+        "size": (11, 10),
+        "kernel": (3, 3),
+        "pad": (1, 1),
+    },
 }
 
 
@@ -191,6 +206,7 @@ def test_the_reference_path(monkeypatch):
         "depthwise",
         "winograd",
         "winograd, 5 x 5",
+        "winograd, 5 x 5, parts of vectors",
         "winograd, more sums than the cache holds",
         "winograd, many channels",
         "one tap, several blocks",
@@ -252,7 +268,16 @@ def test_gradients_of_weights_are_whole_where_winograds_way_ends_in_nan(name, be
 
 
 CLIPPED = {
-    **{name: EDGES[name] for name in ("full blocks", "winograd", "one pixel, padded", "one tap, parts of vectors")},
+    **{
+        name: EDGES[name]
+        for name in (
+            "full blocks",
+            "winograd",
+            "winograd, parts of vectors",
+            "one pixel, padded",
+            "one tap, parts of vectors",
+        )
+    },
     "grouped": {"channels": 6, "filters": 4, "group": 2, "size": (9, 8), "kernel": (3, 2), "stride": (2, 1)},
     "long sums, taken apart": {"channels": 700, "filters": 6, "size": (4, 4), "kernel": (1, 1)},
 }

@@ -56,6 +56,24 @@ def test_transposing_copy(dtype, whole):
 
 
 @DTYPES
+def test_a_transposing_copy_that_checks_adds_nothing_but_nan(dtype):
+    copy_and_check = simd.transposing_copy(simd.VECTOR_BYTES, checks=True)
+
+    @jit(cache=False)
+    def transpose_and_check(target, source, starts, count, nothing):
+        copy_and_check(target, 0, len(starts), source, 0, starts, count, nothing)
+
+    lanes = simd.lanes(dtype)
+    source = np.random.default_rng(0).standard_normal((lanes, lanes)).astype(dtype)
+    source[0, 0], source[1, 1] = np.inf, np.nan
+    nothing, target = np.zeros(lanes, dtype), np.empty((lanes, lanes), dtype)
+    for count, not_finite in ((0, []), (1, [0]), (lanes, [0, 1])):
+        transpose_and_check(target, source, np.arange(lanes) * lanes, count, nothing)
+        np.testing.assert_array_equal(target[:count], source.T[:count])
+        np.testing.assert_array_equal(nothing, np.where(np.isin(np.arange(lanes), not_finite), np.nan, 0))
+
+
+@DTYPES
 @pytest.mark.parametrize("vectors", [1, 2, 3])
 def test_tile_product(dtype, vectors):
     multiply = simd.tile_product(vectors)
