@@ -292,17 +292,14 @@ def lstm_forward(start, stop, gates, cont, c_prev, c, h):
     c_prev  (N, H); c, h likewise, written
     """
     for n in range(start, stop):
+        for gate in range(3):
+            for d in range(h.shape[1]):
+                gates[n, gate, d] = sigmoid(gates[n, gate, d])
         for d in range(h.shape[1]):
-            i = sigmoid(gates[n, 0, d])
-            f = sigmoid(gates[n, 1, d])
-            o = sigmoid(gates[n, 2, d])
-            g = tanh(gates[n, 3, d])
-            gates[n, 0, d] = i
-            gates[n, 1, d] = f
-            gates[n, 2, d] = o
-            gates[n, 3, d] = g
-            c[n, d] = cont[n] * f * c_prev[n, d] + i * g
-            h[n, d] = o * tanh(c[n, d])
+            gates[n, 3, d] = tanh(gates[n, 3, d])
+            c[n, d] = cont[n] * gates[n, 1, d] * c_prev[n, d] + gates[n, 0, d] * gates[n, 3, d]
+        for d in range(h.shape[1]):
+            h[n, d] = gates[n, 2, d] * tanh(c[n, d])
 
 
 @jit
