@@ -8,6 +8,7 @@ import numpy as np
 
 from blobnet.fused import GROUPS, Group
 from blobnet.kernels import activation, convolution, elements
+from blobnet.kernels.workspace import work_array
 from blobnet.layers.convolution import Convolution
 
 
@@ -40,10 +41,10 @@ class FrozenConvolution(Group):
     def forward_as_one(self, backward_follows: bool) -> None:
         layer = self.convolution
         x, y = layer.planes(self.bottom[0].data), layer.planes(self.top.data)
-        if self._addend is not None:
-            np.multiply(self._addend.data, self._coefficient, out=self.top.data)
-        adds = self._addend is not None
-        convolution.forward(x, self._weights, y, layer.geometry, layer.group, self._bias, self._clips, adds, self._kept)
+        addend = self._scaled_addend()
+        convolution.forward(
+            x, self._weights, y, layer.geometry, layer.group, self._bias, self._clips, addend, self._kept
+        )
         if layer.depthwise and self._clips:
             elements.run(activation.relu, y.size, y.reshape(-1), None)
 
@@ -65,6 +66,15 @@ class FrozenConvolution(Group):
             own = eltwise.coefficients[1 - self._other(eltwise)]
             rate, shift = rate * own, shift * own
         return (rate[:, None, None] * weights).astype(weights.dtype), shift.astype(weights.dtype)
+
+    def _scaled_addend(self) -> np.ndarray | None:
+        """c z as the planes of the top."""
+        if self._addend is None:
+            return None
+        addend = self.convolution.planes(self._addend.data)
+        if self._coefficient == 1:
+            return addend
+        return np.multiply(addend, self._coefficient, out=work_array("addend", addend.shape, addend.dtype))
 
     def _added(self):
         """The other blob of a sum and its coefficient; None and 0 where there is no sum."""

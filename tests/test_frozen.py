@@ -9,6 +9,7 @@ from blobnet.proto import blobnet_pb2 as pb
 from blobnet.testing import net_from_text
 from tests.test_fused import APART, RESIDUAL, kernels_of
 
+WEIGHTED = RESIDUAL.replace("coeff: 1 coeff: -0.5", "coeff: 0.7 coeff: -0.5")
 WIDE = RESIDUAL.replace("num_output: 5", "num_output: 32").replace("dim: 9 dim: 9", "dim: 18 dim: 18")
 DEPTHWISE = RESIDUAL.replace("num_output: 6 kernel_size: 3 pad: 1 group: 2", "num_output: 8 kernel_size: 3 group: 4")
 GATED = """
@@ -42,7 +43,7 @@ def predict(net: Net, images: int = 6) -> np.ndarray:
     return np.concatenate([array.reshape(-1) for array in found.values()])
 
 
-@pytest.mark.parametrize("prototxt", [RESIDUAL, APART, WIDE, DEPTHWISE, GATED])
+@pytest.mark.parametrize("prototxt", [RESIDUAL, APART, WEIGHTED, WIDE, DEPTHWISE, GATED])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_predictions_are_those_of_the_layers_one_by_one(prototxt, dtype):
     plain, frozen = build(prototxt, dtype=dtype), build(prototxt, dtype=dtype)

@@ -47,13 +47,14 @@ def forward(
     group: int,
     bias: np.ndarray | None = None,
     clip: bool = False,
-    accumulate: bool = False,
+    addend: np.ndarray | None = None,
     kept: dict | None = None,
 ) -> None:
-    """y = w * x + bias, + y where it accumulates, or 0 where that is negative and ``clip`` is set.
+    """y = w * x + bias + addend, or 0 where that is negative and ``clip`` is set.
 
-    kept  where w never changes: a dictionary, empty at first, in which w stays in the orders that kernels read
-    Depthwise convolution leaves out to accumulate and to clip.
+    addend  [N, O, output pixels], not y
+    kept    where w never changes: a dictionary, empty at first, in which w stays in the orders that kernels read
+    Depthwise convolution leaves out to add and to clip.
     """
     if config.reference_kernels():
         reference.forward(x, w, y, geometry, group, bias)
@@ -62,23 +63,23 @@ def forward(
         depthwise.forward(x, w, y, geometry, bias)
         return
     if _skips(geometry):
-        forward(_taken(x, geometry), w, y, _dense(geometry), group, bias, clip, accumulate, kept)
+        forward(_taken(x, geometry), w, y, _dense(geometry), group, bias, clip, addend, kept)
         return
     least = 0.0 if clip else -math.inf
     if _by_one_pixel(geometry, x, group):
         filters = _ordered(kept, "unpacked", unpacked.panels, w[:, :, 0])
-        unpacked.multiply(filters, x, y, bias, least, accumulate)
+        unpacked.multiply(filters, x, y, bias, least, addend)
         return
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
     if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
         kept, "finite", all_finite, w
     ):
         filters = None if kept is None else _ordered(kept, "transformed", winograd.transformed, w, True)
-        if winograd.correlate(x, w, y, geometry, bias, least, accumulate, filters=filters):
+        if winograd.correlate(x, w, y, geometry, bias, least, addend, filters=filters):
             return
     if shallow.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, shallow.FORWARD_LIMITS):
         filters = _ordered(kept, "unpacked", unpacked.panels, w.reshape(len(w), -1))
-        shallow.forward(x, filters, y, geometry, bias, least, accumulate)
+        shallow.forward(x, filters, y, geometry, bias, least, addend)
         return
     frame, _, _, _, step = patches.patches(geometry)
     in_place = step > 1 or _pays_in_place(w, len(w) // group, w[0].size)
@@ -88,7 +89,8 @@ def forward(
         source = patches.frames(x[part], frame)
         product.multiply(
             filters, weights, source, columns.transposed(), y[part], outputs,
-            beta=accumulate, bias=bias, least=least, in_place=in_place, kept=kept is not None,
+            beta=addend is not None, addend=None if addend is None else addend[part],
+            bias=bias, least=least, in_place=in_place, kept=kept is not None,
         )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ g of a batch is ``data[starts[g] + outer[i] + inner[k]]``. Tables for a matrix c
 the patches of an image give convolution without im2col (Matthews 2018, "High-performance tensor contraction
 without transposition", calls this the scatter layout). The product sums over the inner axis of both operands:
 
-    c[g, m, n] = alpha sum over k of a[g, m, k] b[g, n, k] + beta c[g, m, n] + bias[g, m]
+    c[g, m, n] = alpha sum over k of a[g, m, k] b[g, n, k] + beta d[g, m, n] + bias[g, m]
 
 It is cut into blocks of c, which are independent work items. For each block (Goto and van de Geijn 2008):
 
@@ -86,11 +86,13 @@ def multiply(
     beta: float = 0.0,
     bias: np.ndarray | None = None,
     least: float = -math.inf,
+    addend: np.ndarray | None = None,
     in_place: bool = False,
     kept: bool = False,
 ) -> None:
-    """c = alpha a b + beta c, as above, for C-contiguous arrays of one dtype; with beta 0 the old c is not read.
+    """c = alpha a b + beta d, as above, for C-contiguous arrays of one dtype; with beta 0 d is not read.
 
+    addend    d, which lies as c does; c itself where it is left out
     bias      [batch x M]: one number is added to every element of a row
     least     no element becomes less
     in_place  b is not packed
@@ -106,7 +108,7 @@ def multiply(
         a = packed
     number = c.dtype.type
     bias = np.empty(0, c.dtype) if bias is None else bias
-    factors = number(alpha), number(beta), bias, number(least)
+    factors = number(alpha), number(beta), (c if addend is None else addend).reshape(-1), bias, number(least)
     operands = a.reshape(-1), a_layout, b.reshape(-1), b_layout
     cut = {"grain": shape.grain, "scratch": parallel.scratch(shape.work, c.dtype)}
     if shape.parts == 1:
@@ -115,7 +117,8 @@ def multiply(
     else:
         partial = work_array("parts", (shape.parts, batch * m, n), c.dtype)
         layout = matrix_layout(m, n, batch=shape.parts * batch)
-        results = partial.reshape(-1), layout, number(1), number(0), bias[:0], number(-math.inf)
+        sums = partial.reshape(-1)
+        results = sums, layout, number(1), number(0), sums, bias[:0], number(-math.inf)
         parallel.parallel_for(multiply_blocks, shape.count, *operands, *results, shape, **cut)
         parallel.parallel_for(add_parts, batch * m, partial, c.reshape(-1), c_layout, *factors, grain=64)
 
@@ -202,7 +205,7 @@ def even_part(extent: int, most: int, unit: int) -> int:
 
 @jit
 def multiply_blocks(start, stop, a, a_layout: Layout, b, b_layout: Layout, c, c_layout: Layout,
-                    alpha, beta, bias, least, shape: Shape, work):  # fmt: skip
+                    alpha, beta, addend, bias, least, shape: Shape, work):  # fmt: skip
     """Blocks start to stop of the product, in the order part of k, batch member, rows, columns."""
     blocks = shape.row_blocks * shape.column_blocks
     a_panels, rest = work[: shape.a_size], work[shape.a_size :]
@@ -233,7 +236,7 @@ def multiply_blocks(start, stop, a, a_layout: Layout, b, b_layout: Layout, c, c_
         if shape.in_place:
             transpose(b_panels, sums, shape)
         extents = row, row_stop, column, column_stop
-        write_block(c, c_layout, item // blocks, extents, sums, shape.columns, alpha, beta, bias, least)
+        write_block(c, c_layout, item // blocks, extents, sums, shape.columns, alpha, beta, addend, bias, least)
 
 
 class Ahead(NamedTuple):
@@ -436,8 +439,8 @@ _transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
 
 
 @inlined
-def write_block(c, layout, member, extents, sums, stride, alpha, beta, bias, least):
-    """c = alpha sums + beta c + bias, or ``least``, over the block; with beta 0 the old c is not read."""
+def write_block(c, layout, member, extents, sums, stride, alpha, beta, addend, bias, least):
+    """c = alpha sums + beta addend + bias, or ``least``, over the block; with beta 0 the addend is not read."""
     row, row_stop, column, column_stop = extents
     columns = column_stop - column
     runs = np.empty((3, columns), np.int64)
@@ -448,20 +451,22 @@ def write_block(c, layout, member, extents, sums, stride, alpha, beta, bias, lea
         shift = bias[member * len(layout.outer) + i] if len(bias) else alpha * 0
         first = (i - row) * stride
         if scattered:
-            write_scattered(c, start, runs[1], sums[first : first + columns], alpha, beta, shift, least)
+            write_scattered(c, start, runs[1], sums[first : first + columns], alpha, beta, addend, shift, least)
             continue
         ahead = layout.starts[member] + layout.outer[min(i + ROWS_AHEAD, row_stop - 1)]
         for run in range(count):
             place, length = first + runs[0, run], runs[2, run]
             simd.fetch_to_write(c, ahead + runs[1, run], length)
-            target = c[start + runs[1, run] :][:length]
+            target, known = c[start + runs[1, run] :][:length], addend[start + runs[1, run] :][:length]
             values = sums[place : place + length]
             if beta == 0:
                 for j in range(length):
                     target[j] = _at_least(least, alpha * values[j] + shift)
             else:
                 for j in range(length):
-                    target[j] = _at_least(least, alpha * values[j] + shift + beta * target[j])
+                    values[j] = alpha * values[j] + shift + beta * known[j]
+                for j in range(length):
+                    target[j] = _at_least(least, values[j])
 
 
 @jit
@@ -471,16 +476,16 @@ def _at_least(least, value):
 
 
 @inlined
-def write_scattered(c, start, offsets, values, alpha, beta, shift, least):
-    """c[start + offsets[j]] = alpha values[j] + shift + beta c[start + offsets[j]], or ``least``."""
+def write_scattered(c, start, offsets, values, alpha, beta, addend, shift, least):
+    """c[start + offsets[j]] = alpha values[j] + shift + beta addend[start + offsets[j]], or ``least``."""
     for j in range(len(values)):
         place = start + offsets[j]
-        c[place] = _at_least(least, alpha * values[j] + shift + (beta * c[place] if beta != 0 else 0))
+        c[place] = _at_least(least, alpha * values[j] + shift + (beta * addend[place] if beta != 0 else 0))
 
 
 @jit
-def add_parts(start, stop, partial, c, layout: Layout, alpha, beta, bias, least):
-    """c = alpha (sum of the parts) + beta c + bias, or ``least``, for the rows start to stop of all members."""
+def add_parts(start, stop, partial, c, layout: Layout, alpha, beta, addend, bias, least):
+    """c = alpha (sum of the parts) + beta addend + bias, or ``least``, for the rows start to stop of all members."""
     for i in range(start, stop):
         origin = layout.starts[i // len(layout.outer)] + layout.outer[i % len(layout.outer)]
         shift = bias[i] if len(bias) else alpha * 0
@@ -489,4 +494,4 @@ def add_parts(start, stop, partial, c, layout: Layout, alpha, beta, bias, least)
             for part in range(1, len(partial)):
                 total += partial[part, i, j]
             place = origin + layout.inner[j]
-            c[place] = _at_least(least, alpha * total + shift + (beta * c[place] if beta != 0 else 0))
+            c[place] = _at_least(least, alpha * total + shift + (beta * addend[place] if beta != 0 else 0))

@@ -149,12 +149,12 @@ def forward(
     geometry: Geometry,
     bias: np.ndarray | None,
     least: float,
-    accumulate: bool,
+    addend: np.ndarray | None,
 ) -> None:
     """``convolution.forward`` with w in the ``panels`` of ``unpacked``, but ``least`` where a result is less."""
     bands = bands_of(geometry, x.shape[1], simd.lanes(x.dtype), FORWARD_BYTES // x.itemsize)
     bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
-    args = x, w, y, bands, bias, y.dtype.type(least), accumulate
+    args = x, w, y, bands, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
     parallel_for(correlate, len(x) * bands.count, *args, scratch=_frames(x, bands))
 
 
@@ -178,10 +178,10 @@ def _frames(x: np.ndarray, bands: Bands) -> np.ndarray:
 
 
 @jit
-def correlate(start, stop, x, w, y, bands: Bands, bias, least, accumulate, frame):
+def correlate(start, stop, x, w, y, bands: Bands, bias, least, addend, accumulate, frame):
     """The output of the bands start to stop of all images."""
     filters, size = y.shape[1:]
-    panels, target, depth = w.reshape(-1), y.reshape(-1), len(bands.taps)
+    panels, target, known, depth = w.reshape(-1), y.reshape(-1), addend.reshape(-1), len(bands.taps)
     for item in range(start, stop):
         rows, first = copy_band(item, x, bands, frame), place(item, y, bands)
         for row in range(0, filters, TILE_ROWS):
@@ -191,7 +191,7 @@ def correlate(start, stop, x, w, y, bands: Bands, bias, least, accumulate, frame
                 for vector in range(0, stop_vector, TILE_VECTORS):
                     _multiply_tile(
                         panels, panel, frame, bands.taps, depth, vectors, vector, stop_vector, pixels,
-                        target, spot, size, count, bias, row, least, accumulate,
+                        target, spot, size, count, bias, row, least, known, accumulate,
                     )  # fmt: skip
 
 
@@ -302,21 +302,20 @@ _copy_rows, _deal_rows_by_2 = _dealing(1), _dealing(2)
 
 
 @intrinsic
-def _multiply_tile(
-    typing, w, i, frame, taps, depth, vectors, vector, stop, pixels, y, j, step, rows, bias, row, least, accumulate
-):
+def _multiply_tile(typing, w, i, frame, taps, depth, vectors, vector, stop, pixels, y,
+                   j, step, rows, bias, row, least, addend, accumulate):  # fmt: skip
     """y[j + r step + spot_v + n] = sum over d of w[i + d TILE_ROWS + r] frame[place_v + taps[d] + n] + bias[row + r].
 
     For n below ``pixels``, r below ``rows`` and (place_v, spot_v) = vectors[vector + v], v below TILE_VECTORS; beyond
-    ``rows`` and ``stop`` the last ones come again. What was there is added where it accumulates, and no result is below
-    ``least``.
+    ``rows`` and ``stop`` the last ones come again. The addend at the same place is added where it accumulates, and no
+    result is below ``least``.
     """
 
     def emit(context, builder, signature, arguments):
-        emitter, w, frame, taps, vectors, y, bias = simd.opened(
-            context, builder, signature, arguments, 0, 2, 3, 5, 9, 13
+        emitter, w, frame, taps, vectors, y, bias, addend = simd.opened(
+            context, builder, signature, arguments, 0, 2, 3, 5, 9, 13, 16
         )
-        _, i, _, _, depth, _, vector, stop, pixels, _, j, step, rows, _, row, least, accumulate = arguments
+        _, i, _, _, depth, _, vector, stop, pixels, _, j, step, rows, _, row, least, _, accumulate = arguments
         last_row, last_vector = builder.sub(rows, constant(1)), builder.sub(stop, constant(1))
         places, spots = [], []
         for v in range(TILE_VECTORS):
@@ -335,7 +334,7 @@ def _multiply_tile(
         mask = emitter.first(pixels)
         with builder.if_then(accumulate):
             for total, target in zip(sums, targets, strict=True):
-                builder.store(builder.fadd(builder.load(total), emitter.load_masked(y, target, mask)), total)
+                builder.store(builder.fadd(builder.load(total), emitter.load_masked(addend, target, mask)), total)
         with cgutils.for_range(builder, depth) as loop:
             factors = builder.add(i, builder.mul(loop.index, constant(TILE_ROWS)))
             tap = builder.load(builder.gep(taps, [loop.index]))
@@ -361,7 +360,7 @@ def _multiply_tile(
     index = types.intp
     return types.void(
         w, index, frame, taps, index, vectors, index, index, index,
-        y, index, index, index, bias, index, least, types.boolean,
+        y, index, index, index, bias, index, least, addend, types.boolean,
     ), emit  # fmt: skip
 
 

@@ -286,15 +286,15 @@ def transposing_copy(most: int, checks: bool = False):
 
 
 @intrinsic
-def write_transposed(typing, target, j, step, rows, source, i, bias, b, least, accumulate, count):
+def write_transposed(typing, target, j, step, rows, source, i, bias, b, least, addend, accumulate, count):
     """target[j + r step + lane] = source[i + lane lanes + r] + bias[b + r], for lanes below ``count`` of some rows r.
 
-    What was there is added where it accumulates; no result is below ``least``.
+    The addend at the same place is added where it accumulates; no result is below ``least``.
     """
 
     def emit(context, builder, signature, arguments):
-        emitter, target, source, bias = opened(context, builder, signature, arguments, 0, 4, 6)
-        _, j, step, rows, _, i, _, b, least, accumulate, count = arguments
+        emitter, target, source, bias, addend = opened(context, builder, signature, arguments, 0, 4, 6, 9)
+        _, j, step, rows, _, i, _, b, least, _, accumulate, count = arguments
         least, mask = emitter.splat(least), emitter.first(count)
         known = builder.select(accumulate, mask, emitter.first(constant(0)))
         lanes = [emitter.load(source, builder.add(i, constant(lane * emitter.lanes))) for lane in range(emitter.lanes)]
@@ -302,13 +302,15 @@ def write_transposed(typing, target, j, step, rows, source, i, bias, b, least, a
             with builder.if_then(builder.icmp_signed("<", constant(r), rows)):
                 place = builder.add(j, builder.mul(step, constant(r)))
                 shift = emitter.splat(builder.load(emitter.address(bias, builder.add(b, constant(r)))))
-                value = builder.fadd(vector, builder.fadd(emitter.load_masked(target, place, known), shift))
+                value = builder.fadd(vector, builder.fadd(emitter.load_masked(addend, place, known), shift))
                 value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
                 emitter.store_masked(value, target, place, mask)
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(target, index, index, index, source, index, bias, index, least, types.boolean, index), emit
+    return types.void(
+        target, index, index, index, source, index, bias, index, least, addend, types.boolean, index
+    ), emit
 
 
 def tile_product(vectors: int, fetches: bool = False):

@@ -36,11 +36,12 @@ def multiply(
     c: np.ndarray,
     bias: np.ndarray | None = None,
     least: float = -math.inf,
-    accumulate: bool = False,
+    addend: np.ndarray | None = None,
 ) -> None:
-    """c [G, M, N] = a [M, K] b [G, K, N] + bias [M], + c where it accumulates, or ``least`` where that is less.
+    """c [G, M, N] = a [M, K] b [G, K, N] + bias [M] + addend [G, M, N], or ``least`` where that is less.
 
-    a  in ``panels``
+    a       in ``panels``
+    addend  may be c
     """
     members, rows, columns = c.shape
     most_columns = _ELEMENTS // min(_DEPTH, max(1, b.shape[1]))
@@ -48,16 +49,17 @@ def multiply(
     bias = np.zeros(rows, c.dtype) if bias is None else bias
     count = members * -(-rows // block[0]) * -(-columns // block[1])
     grain = max(1, WORTH_A_THREAD // (block[0] * block[1] * max(1, b.shape[1])))
-    parallel_for(multiply_blocks, count, a, b, c, block, bias, c.dtype.type(least), accumulate, grain=grain)
+    rest = block, bias, c.dtype.type(least), c if addend is None else addend, addend is not None
+    parallel_for(multiply_blocks, count, a, b, c, *rest, grain=grain)
 
 
 @jit
-def multiply_blocks(start, stop, a, b, c, block, bias, least, accumulate):
+def multiply_blocks(start, stop, a, b, c, block, bias, least, addend, accumulate):
     """Blocks start to stop of the result, in the order member, columns, rows."""
     (_, rows, columns), depth = c.shape, b.shape[1]
     row_blocks, column_blocks = -(-rows // block[0]), -(-columns // block[1])
     lanes, nothing, lowest = simd.VECTOR_BYTES // c.itemsize, np.zeros_like(bias), c.dtype.type(-np.inf)
-    panels, source, target = a.reshape(-1), b.reshape(-1), c.reshape(-1)
+    panels, source, target, known = a.reshape(-1), b.reshape(-1), c.reshape(-1), addend.reshape(-1)
     for item in range(start, stop):
         member, rest = divmod(item, row_blocks * column_blocks)
         first, top = rest // row_blocks * block[1], rest % row_blocks * block[0]
@@ -65,6 +67,7 @@ def multiply_blocks(start, stop, a, b, c, block, bias, least, accumulate):
         for k in range(0, max(1, depth), _DEPTH):
             length = min(_DEPTH, depth - k)
             adds, shifts = accumulate or k > 0, nothing if k > 0 else bias
+            sums = target if k > 0 else known
             floor = least if k + length == depth else lowest
             for row in range(top, bottom, TILE_ROWS):
                 count, panel, column = min(TILE_ROWS, rows - row), row * depth + k * TILE_ROWS, first
@@ -74,13 +77,13 @@ def multiply_blocks(start, stop, a, b, c, block, bias, least, accumulate):
                     if left >= TILE_VECTORS * lanes:
                         _multiply_whole(
                             panels, panel, source, place, columns, length, target, spot, count, left,
-                            shifts, row, floor, adds,
+                            shifts, row, floor, sums, adds,
                         )  # fmt: skip
                         column += TILE_VECTORS * lanes
                     else:
                         _multiply_part(
                             panels, panel, source, place, columns, length, target, spot, count, left,
-                            shifts, row, floor, adds,
+                            shifts, row, floor, sums, adds,
                         )  # fmt: skip
                         column += lanes
 
@@ -89,15 +92,16 @@ def _tile(vectors: int, whole: bool):
     """The intrinsic for a tile of the result: TILE_ROWS rows, so many vectors of columns."""
 
     @intrinsic
-    def multiply_tile(typing, a, i, b, j, step, depth, c, k, rows, columns, bias, row, least, accumulate):
+    def multiply_tile(typing, a, i, b, j, step, depth, c, k, rows, columns, bias, row, least, addend, accumulate):
         """c[k + r step + n] = sum over d of a[i + d TILE_ROWS + r] b[j + d step + n] + bias[row + r], or least.
 
         For r below ``rows``, and n below ``columns`` unless the tile is whole. Beyond, a and c have the last row again.
+        What is at the same place of the addend is added where it accumulates.
         """
 
         def emit(context, builder, signature, arguments):
-            emitter, a, b, c, bias = simd.opened(context, builder, signature, arguments, 0, 2, 6, 10)
-            _, i, _, j, step, depth, _, k, rows, columns, _, row, least, accumulate = arguments
+            emitter, a, b, c, bias, addend = simd.opened(context, builder, signature, arguments, 0, 2, 6, 10, 13)
+            _, i, _, j, step, depth, _, k, rows, columns, _, row, least, _, accumulate = arguments
             last, mask = builder.sub(rows, constant(1)), emitter.first(columns)
 
             def load(memory, place):
@@ -113,7 +117,7 @@ def _tile(vectors: int, whole: bool):
                     spots.append(builder.add(first, constant(v * emitter.lanes)))
             with builder.if_then(accumulate):
                 for total, spot in zip(sums, spots, strict=True):
-                    builder.store(builder.fadd(builder.load(total), load(c, spot)), total)
+                    builder.store(builder.fadd(builder.load(total), load(addend, spot)), total)
             with cgutils.for_range(builder, depth) as loop:
                 factors = builder.add(i, builder.mul(loop.index, constant(TILE_ROWS)))
                 place = builder.add(j, builder.mul(loop.index, step))
@@ -139,7 +143,7 @@ def _tile(vectors: int, whole: bool):
 
         index = types.intp
         return types.void(
-            a, index, b, index, index, index, c, index, index, index, bias, index, least, types.boolean
+            a, index, b, index, index, index, c, index, index, index, bias, index, least, addend, types.boolean
         ), emit
 
     return multiply_tile

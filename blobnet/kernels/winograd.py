@@ -108,22 +108,21 @@ def correlate(
     geometry: Geometry,
     bias: np.ndarray | None,
     least: float = -math.inf,
-    accumulate: bool = False,
+    addend: np.ndarray | None = None,
     turned: bool = False,
     filters: np.ndarray | None = None,
 ) -> bool:
-    """y = w * x + bias, + y where it accumulates, or ``least`` where that is less.
+    """y = w * x + bias + addend, or ``least`` where that is less.
 
     x [N, C, pixels], w [O, C, taps], or [C, O, taps] if ``turned``, y [N, O, pixels]
+    addend   [N, O, pixels], not y
     filters  w ``transformed``, where that is kept
-    False if not all of x is finite; then y holds nothing of use, or what it held, if it accumulates.
+    False if not all of x is finite; then y holds nothing of use.
     """
-    if accumulate and not all_finite(x):
-        return False
     inputs, outputs = grids(geometry)
     tiles = len(x) * inputs.rows * inputs.columns
     bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
-    results = y, outputs, bias, y.dtype.type(least), accumulate
+    results = y, outputs, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
     if filters is None and tiles <= FEW_TILES and min(x.shape[1], y.shape[1]) >= MANY_CHANNELS:
         return _correlate_by_panels(x, inputs, w, turned, results, tiles)
     return _correlate_by_blocks(
@@ -220,7 +219,7 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
 
 
 @jit
-def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bias, least, accumulate,
+def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bias, least, addend, accumulate,
                      tiles, block, v_row, v_step, m_row, m_step, nothing, work):  # fmt: skip
     """Blocks start to stop of the tiles: transform, multiply element by element, transform back.
 
@@ -249,11 +248,13 @@ def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bi
                         product.multiply_tile(
                             work, v, v_row, 1, filters, b, width, c, work, place, m_row, False, width // LANES
                         )
-        write_tiles(first, last, 0, y.shape[1], work, m, m_row, m_step, row, y, outputs, bias, least, accumulate)
+        write_tiles(
+            first, last, 0, y.shape[1], work, m, m_row, m_step, row, y, outputs, bias, least, addend, accumulate
+        )
 
 
 @jit
-def correlate_panels(start, stop, v, w, turned, y, outputs: Grid, bias, least, accumulate,
+def correlate_panels(start, stop, v, w, turned, y, outputs: Grid, bias, least, addend, accumulate,
                      tiles, v_row, u_size, m_size, work):  # fmt: skip
     """Panels start to stop of the outputs: transform the filters of some channels, multiply, and so on; transform back.
 
@@ -276,8 +277,9 @@ def correlate_panels(start, stop, v, w, turned, y, outputs: Grid, bias, least, a
                         depth, work, m + element * m_size + tile * m_row, m_row, first > 0, width // LANES,
                     )  # fmt: skip
         write_tiles(
-            0, tiles, panel, min(panel + width, o), work, m, m_row, m_size, row, y, outputs, bias, least, accumulate
-        )
+            0, tiles, panel, min(panel + width, o), work, m, m_row, m_size, row, y, outputs, bias, least,
+            addend, accumulate,
+        )  # fmt: skip
 
 
 @jit

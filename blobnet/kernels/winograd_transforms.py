@@ -171,12 +171,13 @@ def turn_rows(x, plane, starts, grid, above, left, first, last, width, row, noth
 
 
 @inlined
-def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step, row, y, grid, bias, least, accumulate):
-    """y [N, O, pixels] = A^T m A of the tiles first to last, + bias, + y where it accumulates, not below ``least``.
+def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step, row, y, grid, bias, least,
+                addend, accumulate):  # fmt: skip
+    """y [N, O, pixels] = A^T m A of tiles first to last, + bias, + addend where it accumulates, not below ``least``.
 
     Of the outputs k_start to k_stop; element e of tile first + t begins at m[start + e element_step + t tile_step].
     """
-    o, flat, size, side = y.shape[1], y.reshape(-1), grid.height * grid.width, grid.side
+    o, flat, known, size, side = y.shape[1], y.reshape(-1), addend.reshape(-1), grid.height * grid.width, grid.side
     for k in range(k_start, k_stop, LANES):
         tile = first
         while tile < last:
@@ -197,7 +198,7 @@ def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step,
                 for q in range(0, pixels, LANES):
                     simd.write_transposed(
                         flat, target + r * grid.width + q, size, min(LANES, k_stop - k), row, r * width + q * LANES,
-                        bias, k, least, accumulate, min(LANES, pixels - q),
+                        bias, k, least, known, accumulate, min(LANES, pixels - q),
                     )  # fmt: skip
             tile += count
 
@@ -270,7 +271,7 @@ def transform_back(sums, first, element, dw, channel, output, width, accumulate,
         for tap in range(0, count, LANES):
             simd.write_transposed(
                 flat, ((output + k) * c + channel) * count + tap, c * count, min(LANES, o - output - k),
-                taps, tap * LANES, nothing, 0, dw.dtype.type(-np.inf), accumulate, min(LANES, count - tap),
+                taps, tap * LANES, nothing, 0, dw.dtype.type(-np.inf), flat, accumulate, min(LANES, count - tap),
             )  # fmt: skip
 
 

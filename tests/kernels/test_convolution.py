@@ -308,15 +308,15 @@ def test_the_gradient_of_clipped_outputs_and_the_bias(apart):
 
 
 @pytest.mark.parametrize("name", [name for name in EDGES if "depthwise" not in name])
-def test_filters_that_are_kept_and_sums_that_are_added_to(name):
+def test_filters_that_are_kept_and_an_addend(name):
     case = Case(np.random.default_rng(3), **EDGES[name])
     x, w, bias = (array.astype(np.float32) for array in (case.x, case.w, case.bias))
     expected = np.maximum(case.expected()[0] + case.dy, 0)
     kept = {}
     for _ in range(2):
-        y = _flat(case.dy.astype(np.float32))
+        y, addend = np.full_like(_flat(case.dy), np.nan, np.float32), _flat(case.dy.astype(np.float32))
         where = case.geometry, case.group, bias
-        convolution.forward(_flat(x), _flat(w), y, *where, clip=True, accumulate=True, kept=kept)
+        convolution.forward(_flat(x), _flat(w), y, *where, clip=True, addend=addend, kept=kept)
         np.testing.assert_allclose(y.reshape(expected.shape), expected, atol=1e-5 * abs(expected).max(), rtol=0)
         w *= np.nan  # what is kept is not read again
 

@@ -41,10 +41,10 @@ class Case:
         self.x, self.w, self.dy = (generator.standard_normal(shape).astype(dtype) for shape in shapes)
         self.bias = generator.standard_normal(filters).astype(dtype)
 
-    def forward(self, least=-np.inf, accumulate=False):
-        y = self.dy.copy() if accumulate else np.full_like(self.dy, np.nan)
+    def forward(self, least=-np.inf, addend=None):
+        y = np.full_like(self.dy, np.nan)
         panels = unpacked.panels(self.w.reshape(len(self.w), -1))
-        shallow.forward(_flat(self.x), panels, _flat(y), self.geometry, self.bias, least, accumulate)
+        shallow.forward(_flat(self.x), panels, _flat(y), self.geometry, self.bias, least, addend)
         return y
 
     def backward_weights(self, beta=1):
@@ -76,7 +76,7 @@ def test_shapes(name, dtype, tolerance, most, monkeypatch):
     y, dw = case.expected()
     results = (
         (case.forward(), y),
-        (case.forward(0.5, accumulate=True), np.maximum(y + case.dy, 0.5)),
+        (case.forward(0.5, _flat(case.dy)), np.maximum(y + case.dy, 0.5)),
         (case.backward_weights(), dw + 1),
         (case.backward_weights(beta=0), dw),
     )

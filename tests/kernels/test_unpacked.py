@@ -28,14 +28,15 @@ def operands(shape, dtype=np.float32):
 
 @PRECISIONS
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("accumulate", [False, True])
-def test_shapes(shape, accumulate, dtype, tolerance):
+@pytest.mark.parametrize("added", ["nothing", "another", "itself"])
+def test_shapes(shape, added, dtype, tolerance):
     a, b, c, bias = operands(SHAPES[shape], dtype)
-    known = c.astype(float) if accumulate else 0
-    if not accumulate:
+    addend = {"nothing": None, "another": c.copy(), "itself": c}[added]
+    known = 0 if addend is None else addend.astype(float)
+    if addend is not c:
         c[...] = np.nan
     expected = np.maximum(a.astype(float) @ b.astype(float) + bias[:, None] + known, -0.5)
-    unpacked.multiply(unpacked.panels(a), b, c, bias, -0.5, accumulate)
+    unpacked.multiply(unpacked.panels(a), b, c, bias, -0.5, addend)
     np.testing.assert_allclose(c, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
