@@ -26,6 +26,7 @@ class FrozenConvolution(Group):
         if self.is_suited():
             self._weights, self._bias = self._folded()
             self._addend, self._coefficient = self._added()
+            self.steady = self._addend is None or self._coefficient == 1
 
     @property
     def convolution(self) -> Convolution:

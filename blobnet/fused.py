@@ -29,7 +29,10 @@ class Group:
     lean      blobs between the layers, and all diffs but those of the bottoms, are nobody's concern
     may_swap  the first bottom may change its memory from pass to pass
     folded    the last forward pass ran as one, and ``unfold`` was not called since
+    steady    as of ``Layer``
     """
+
+    steady: bool = False
 
     def __init__(
         self,

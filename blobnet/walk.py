@@ -1,5 +1,6 @@
 """Walk: the passes over the layers of a net, one by one, or as groups that run as one (``fused``)."""
 
+import functools
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -10,6 +11,7 @@ from blobnet.frozen import FROZEN_GROUPS
 from blobnet.fused import GROUPS, Fusion, Group
 from blobnet.layers.base import describe
 from blobnet.passes import fusion
+from blobnet.replay import Replay
 
 if TYPE_CHECKING:
     from blobnet.net import Net
@@ -55,8 +57,11 @@ class Walk:
         lean    the blobs between them, and their diffs, need not be there
         frozen  there is no backward pass, and weights stay as they are
         """
-        plan = [] if config.reference_kernels() else fusion.plan_fusion(self._net.param.layer, lean, frozen)
+        reference = config.reference_kernels()
+        plan = [] if reference else fusion.plan_fusion(self._net.param.layer, lean, frozen)
         self._fusion = Fusion(self._net, plan, FROZEN_GROUPS if frozen else GROUPS, lean)
+        steps = self._fusion.steps(0, len(self._net.layers) - 1) if frozen and not reference else []
+        self._replays = {step: Replay(self._seen_blobs(*step)) for step in steps if self._is_steady(*step)}
 
     def hidden(self) -> set[str]:
         """The names of the blobs between layers that run as one."""
@@ -69,9 +74,12 @@ class Walk:
     def forward(self, first: int, last: int) -> float:
         """Run layers first to last; returns the loss: the sum of data times diff over all weighted tops."""
         loss = 0.0
-        for indices, group in self._fusion.steps(first, last):
-            if group is None or not self._forward_group(group):
-                loss += sum(map(self._forward_layer, indices))
+        replays = {} if self._net.before_forward or self._net.after_forward else self._replays
+        for step in self._fusion.steps(first, last):
+            if replay := replays.get(step):
+                replay.run(functools.partial(self._forward_step, *step))
+            else:
+                loss += self._forward_step(*step)
         return loss
 
     def backward(self, first: int, last: int) -> None:
@@ -87,6 +95,21 @@ class Walk:
         layer.reshape(bottom, top)
         layer.charge_tops(bottom, top)
         self._seen_shapes[index] = _shapes(bottom)
+
+    def _is_steady(self, indices: range, group: Group | None) -> bool:
+        """Whether a step runs regions only, the same ones while its blobs keep their memory, and gives no loss."""
+        runs_regions = self._net.layers[indices[0]].steady if group is None else group.steady
+        return runs_regions and not any(self._losses[index] for index in indices)
+
+    def _seen_blobs(self, indices: range, group: Group | None) -> list[Blob]:
+        """The blobs of a step, but for those that a group does not make."""
+        blobs = dict.fromkeys(blob for index in indices for blob in self._blobs[index])
+        return [blob for blob in blobs if group is None or blob not in group.hidden]
+
+    def _forward_step(self, indices: range, group: Group | None) -> float:
+        if group is not None and self._forward_group(group):
+            return 0.0
+        return sum(map(self._forward_layer, indices))
 
     def _forward_group(self, group: Group) -> bool:
         """Run layers as one, unless a hook wants to see each; returns whether they ran."""

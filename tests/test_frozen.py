@@ -1,9 +1,16 @@
 """A frozen net predicts what its layers predict one by one, within rounding, and says what it no longer holds."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
+from blobnet import config
+from blobnet.blob import Blob
 from blobnet.errors import BlobnetError
+from blobnet.kernels import convolution
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.testing import net_from_text
@@ -86,6 +93,8 @@ def test_blobs_that_are_not_made_are_not_shown():
 def test_a_hook_sees_every_layer():
     net, seen = build(RESIDUAL), []
     net.freeze()
+    for _ in range(3):
+        predict(net)
     net.before_forward.append(lambda net, index: seen.append(index))
     np.testing.assert_allclose(predict(net), predict(build(RESIDUAL)), rtol=1e-5)
     assert sorted(set(seen)) == list(range(len(net.layers)))
@@ -107,6 +116,7 @@ def test_what_no_group_can_take_in_runs_layer_by_layer():
 def test_what_is_not_finite_goes_where_it_goes_layer_by_layer(value):
     plain, frozen = build(WIDE), build(WIDE)
     frozen.freeze()
+    finite = [predict(frozen) for _ in range(3)][-1]
     for net in (plain, frozen):
         predict(net)
         net.blobs["data"].data[2, 1, 4, 5] = value
@@ -114,6 +124,8 @@ def test_what_is_not_finite_goes_where_it_goes_layer_by_layer(value):
     found, expected = frozen.blobs["sum"].data, plain.blobs["sum"].data
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
     assert 0 < np.isfinite(expected).mean() < 1
+    for _ in range(3):
+        np.testing.assert_array_equal(predict(frozen), finite)
 
 
 def test_there_is_no_backward_pass():
@@ -122,3 +134,76 @@ def test_there_is_no_backward_pass():
     predict(net)
     net.backward()
     assert not net.params["c1"][0].diff.any()
+
+
+POOLED = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 20 dim: 20 } } }
+layer { name: "c1" type: "Convolution" bottom: "data" top: "c1"
+  convolution_param { num_output: 16 kernel_size: 3 weight_filler { type: "msra" } } }
+layer { name: "p1" type: "Pooling" bottom: "c1" top: "p1" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "r1" type: "ReLU" bottom: "p1" top: "p1" }
+layer { name: "c2" type: "Convolution" bottom: "p1" top: "c2"
+  convolution_param { num_output: 17 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "c3" type: "Convolution" bottom: "p1" top: "c3"
+  convolution_param { num_output: 9 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "join" type: "Concat" bottom: "c2" bottom: "c3" top: "join" }
+layer { name: "p2" type: "Pooling" bottom: "join" top: "p2" pooling_param { pool: AVE global_pooling: true } }
+layer { name: "prob" type: "Softmax" bottom: "p2" top: "prob" }
+"""
+
+
+@contextlib.contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    before = config.threads()
+    config.set_threads(count)
+    try:
+        yield
+    finally:
+        config.set_threads(before)
+
+
+def frozen_and_used(prototxt: str = POOLED) -> Net:
+    """A frozen net after three passes over images of 0: from the third on, its regions run by themselves."""
+    net = build(prototxt)
+    net.freeze()
+    for _ in range(3):
+        net.forward(data=np.zeros(net.blobs["data"].shape))
+    return net
+
+
+@pytest.mark.parametrize("prototxt", [POOLED, WIDE, DEPTHWISE])
+def test_passes_after_passes_have_the_bits_of_a_first_one(prototxt):
+    first, net = build(prototxt), frozen_and_used(prototxt)
+    first.freeze()
+    expected = predict(first)
+    assert np.ptp(expected) > 0
+    for threads in (1, 2, 4, 4, 4, 1):
+        with using_threads(threads):
+            np.testing.assert_array_equal(predict(net), expected)
+            predict(net, 1)
+
+
+def test_passes_after_passes_run_no_python(monkeypatch):
+    net, expected = frozen_and_used(), predict(build(POOLED), 2)
+    for layer in net.layers:
+        monkeypatch.setattr(type(layer), "forward", None)
+    monkeypatch.setattr(convolution, "forward", None)
+    np.testing.assert_allclose(predict(net, 2), expected, rtol=1e-5)
+
+
+def test_blobs_may_change_their_memory():
+    net, expected = frozen_and_used(), predict(build(POOLED))
+    other = Blob(net.blobs["data"].shape)
+    net.blobs["data"].share_data(other)
+    np.testing.assert_array_equal(net.forward()["prob"], frozen_and_used().forward()["prob"])
+    net.blobs["join"].swap_data(Blob(net.blobs["join"].shape))
+    np.testing.assert_allclose(predict(net), expected, rtol=1e-5)
+
+
+def test_another_thread_has_work_arrays_of_its_own():
+    net, found = frozen_and_used(), []
+    expected = predict(net)
+    thread = threading.Thread(target=lambda: found.extend(predict(net) for _ in range(3)))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found, [expected] * 3)

@@ -57,7 +57,23 @@ class _Worker(threading.Thread):
 _busy = threading.Lock()
 _board = functools.cache(region.board)  # of all threads together; what it takes is compiled with the first kernel
 _pool: list[_Worker] = []
-_own = threading.local()  # the board of a thread that runs alone
+
+
+class _Unheard(list):
+    """Takes in what nobody records."""
+
+    def append(self, item: object) -> None:
+        """Nothing is kept."""
+
+
+class _Own(threading.local):
+    """Of each thread: its board when it runs alone, and the calls that are recorded."""
+
+    board: np.ndarray | None = None
+    calls: list[Callable[[], bool]] = _Unheard()
+
+
+_own = _Own()
 
 
 def _forget_threads() -> None:
@@ -81,6 +97,7 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
     began = perf_counter() if _observer else 0.0
     compiled = _compiled(kernel)
     if compiled is None:
+        _own.calls.append(_fail)
         kernel(0, count, *args, *([] if scratch is None else [scratch[0]]))
     elif _run(*compiled, count, args, grain, scratch):
         raise MemoryError(kernel.__name__)
@@ -104,9 +121,18 @@ def _run(
     for place in named:
         plain[place] = tuple(plain[place])
     if _rehearsal is not None:
+        _own.calls.append(_fail)
         arguments = (np.zeros(region.BOARD_SIZE, np.int64), count, blocks, grain, 1, 1, scratch, tuple(plain))
         _rehearsal[start, tuple(map(start.typeof_pyval, arguments))] = None
         return False
+    call = functools.partial(_run_region, start, count, blocks, grain, threads, scratch, plain)
+    _own.calls.append(call)
+    return call()
+
+
+def _run_region(
+    start: Callable, count: int, blocks: int, grain: int, threads: int, scratch: np.ndarray | None, args: list
+) -> bool:
     if threads > 1 and _busy.acquire(blocking=False):
         try:
             for number in range(len(_pool) + 1, threads):
@@ -114,12 +140,37 @@ def _run(
             for worker in _pool[: threads - 1]:
                 worker.wake()
             parts = min(blocks, PARTS_OF_A_THREAD * threads)
-            return start(_board(), count, blocks, grain, parts, threads, scratch, *plain)
+            return start(_board(), count, blocks, grain, parts, threads, scratch, *args)
         finally:
             _busy.release()
-    if not hasattr(_own, "board"):
+    if _own.board is None:
         _own.board = region.board()
-    return start(_own.board, count, blocks, grain, 1, 1, scratch, *plain)
+    return start(_own.board, count, blocks, grain, 1, 1, scratch, *args)
+
+
+def record(run: Callable[[], object]) -> list[Callable[[], bool]] | None:
+    """Run something: the calls that run its regions again, and look again at what ``holds``, until one returns True.
+
+    None where that would not do what it has done.
+    """
+    _own.calls = calls = []
+    try:
+        run()
+    finally:
+        _own.calls = _Unheard()
+    return None if _fail in calls else calls
+
+
+def holds(condition: Callable[..., bool], *args) -> bool:
+    """Whether a condition holds on which depends what runs next."""
+    found = condition(*args)
+    _own.calls.append((lambda: not condition(*args)) if found else _fail)
+    return found
+
+
+def _fail() -> bool:
+    """A call in place of one that cannot be made again."""
+    return True
 
 
 _observer: Callable[[Callable, float], None] | None = None
@@ -151,6 +202,11 @@ def rehearsed() -> Iterator[dict[tuple[Dispatcher, tuple], None]]:
         yield _rehearsal
     finally:
         _rehearsal = None
+
+
+def is_watched() -> bool:
+    """Whether somebody observes or rehearses."""
+    return _observer is not None or _rehearsal is not None
 
 
 def scratch(size: int, dtype) -> np.ndarray:

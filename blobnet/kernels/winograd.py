@@ -27,7 +27,7 @@ from blobnet.kernels import product
 from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
-from blobnet.kernels.parallel import parallel_for, scratch
+from blobnet.kernels.parallel import holds, parallel_for, scratch
 from blobnet.kernels.winograd_transforms import (
     LANES,
     PANEL,
@@ -144,7 +144,7 @@ def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
     sizes = tiles, block, v_row, v_step, m_row, m_step
     nothing = np.empty(blocks, x.dtype)
     parallel_for(correlate_blocks, blocks, x, inputs, filters, *results, *sizes, nothing, scratch=work)
-    return all_finite(nothing)
+    return holds(all_finite, nothing)
 
 
 def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> bool:
@@ -154,7 +154,7 @@ def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> boo
     v = work_array("input tiles", (elements, spaced(whole_tiles * v_row)), x.dtype)
     nothing, row = np.zeros(tiles, x.dtype), scratch(row_size(inputs), x.dtype)
     parallel_for(transform_some, tiles, x, inputs, v, v_row, nothing, grain=product.MR, scratch=row)
-    if not all_finite(nothing):
+    if not holds(all_finite, nothing):
         return False
     u_size, m_size = spaced(CHANNELS_AT_ONCE * PANEL), spaced(whole_tiles * (PANEL + LANES))
     work = scratch(elements * (u_size + m_size) + padded(count) * PANEL + row_size(inputs), x.dtype)

@@ -19,6 +19,7 @@ class ReLU(Neuron):
     def setup(self, bottom, top):
         self._slope = self.dtype.type(self.param.relu_param.negative_slope)
         self.keeps_input = bool(self._slope < 0)  # else y has the sign of x
+        self.steady = not self.keeps_input
 
     def compute(self, x, y):
         if self._slope == 0:

@@ -24,6 +24,7 @@ class Layer:
     bottoms, tops   (least, most) number of blobs; most None: any number
     in_place        whether a top may be one of the bottoms
     keeps_input     in place, a copy of the input is kept for the backward pass
+    steady          ``forward`` runs kernels and nothing else, the same ones while the blobs keep shapes and memory
     loss            a loss layer: its first top has loss weight 1 unless the prototxt says otherwise
     automatic_tops  tops that the prototxt leaves out are made, so that a loss may go unnamed
     """
@@ -33,6 +34,7 @@ class Layer:
     tops: ClassVar[Arity] = (1, 1)
     in_place: ClassVar[bool] = False
     keeps_input: bool = False
+    steady: bool = False
     loss: ClassVar[bool] = False
     automatic_tops: ClassVar[bool] = False
 

@@ -32,6 +32,8 @@ class Source(Layer):
 class Input(Source):
     """Tops that the caller fills. input_param: ``shape``, once for all tops or once a top; without it no axes."""
 
+    steady = True
+
     def setup(self, bottom, top):
         shapes = self.param.input_param.shape
         self.require(

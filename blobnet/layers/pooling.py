@@ -40,6 +40,7 @@ class Pooling(Layer):
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.param.pooling_param
         self.method = param.pool
+        self.steady = self.method != STOCHASTIC and len(top) == 1
         method = pb.PoolingParameter.PoolMethod.Name(self.method)
         self.require(
             len(top) == 1 or self.method == MAX,

@@ -112,6 +112,7 @@ class Split(Layer):
     """Every top is the bottom: it reads the bottom's memory and has a diff of its own; dx = the sum of the dy."""
 
     tops = (1, None)
+    steady = True
 
     def setup(self, bottom, top):
         for blob in top:
@@ -156,6 +157,7 @@ class Concat(AlongAxis):
     """
 
     bottoms = (1, None)
+    steady = True
 
     def reshape(self, bottom, top):
         self.joint_axis = axis = self.parts_axis(bottom[0], "concat_param", "concat_dim")

@@ -25,6 +25,7 @@ class Softmax(Layer):
     """
 
     in_place = True
+    steady = True
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.class_axis = self.axis(bottom[0], self.param.softmax_param.axis, "softmax_param.axis")

@@ -7,7 +7,7 @@ import pytest
 
 from blobnet import config
 from blobnet.kernels._jit import jit
-from blobnet.kernels.parallel import observed, parallel_for, scratch
+from blobnet.kernels.parallel import holds, observed, parallel_for, record, rehearsed, scratch
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +148,31 @@ def test_an_observer_is_told_each_kernel_and_its_seconds():
     parallel_for(mark, 4, np.zeros(4))
     assert [kernel for kernel, _ in seen] == [mark]
     assert seen[0][1] >= 0
+
+
+def test_what_is_recorded_runs_again():
+    owner, other = np.zeros(16), np.zeros(3)
+
+    def run():
+        parallel_for(mark, 16, owner)
+        assert holds(lambda: owner[0] < 3)
+        parallel_for(mark, 3, other)
+
+    calls = record(run)
+    parallel_for(mark, 16, np.zeros(16))
+    assert len(calls) == 3 and owner.tolist() == [1] * 16 and other.tolist() == [1] * 3
+    assert not any(call() for call in calls)
+    assert owner.tolist() == [2] * 16 and other.tolist() == [2] * 3
+    assert any(call() for call in calls)  # the condition holds no longer
+    assert owner.tolist() == [3] * 16 and other.tolist() == [2] * 3
+
+
+def test_what_cannot_run_again_is_not_recorded():
+    def run_rehearsed():
+        with rehearsed():
+            parallel_for(mark, 4, np.zeros(4))
+
+    assert record(lambda: parallel_for(lambda start, stop, owner: None, 4, np.zeros(4))) is None
+    assert record(lambda: holds(lambda: False)) is None
+    assert record(run_rehearsed) is None
+    assert record(lambda: None) == []
