@@ -141,7 +141,7 @@ def backward_data(
         unpacked.multiply(unpacked.panels(w[:, :, 0].T), dy, dx, bias)
         return
     tiled = winograd.pays(geometry, len(dy), dx.shape[1], len(w), group, dy.dtype)
-    if tiled and winograd.correlate(dy, w, dx, _reversed(geometry), bias, turned=True):
+    if tiled and winograd.backward_data(dy, w, dx, geometry, bias):
         return
     if spread.pays(dy, geometry, group):
         spread.backward_data(dy, w, dx, geometry, group, bias)
@@ -210,12 +210,6 @@ def _ordered(kept: dict | None, key: object, make: Callable, *args):
     if key not in kept:
         kept[key] = make(*args)
     return kept[key]
-
-
-def _reversed(geometry: Geometry) -> Geometry:
-    """The convolution of dy by the turned filters that makes dx, at stride and dilation 1."""
-    pad = tuple(kernel - 1 - pad for kernel, pad in zip(geometry.kernel, geometry.pad, strict=True))
-    return geometry._replace(input=geometry.output, pad=pad, output=geometry.input)
 
 
 def backward_bias(dy: np.ndarray, db: np.ndarray) -> None:

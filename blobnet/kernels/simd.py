@@ -388,8 +388,8 @@ def tile_product(vectors: int, fetches: bool = False):
     return multiply_and_fetch if fetches else multiply_tile
 
 
-def tile_transform(matrix: list[list[float]]):
-    """The intrinsic Y = M X M^T on square tiles X whose elements are vectors, for a constant matrix M."""
+def tile_transform(matrix: list[list[float]], adds: bool = False):
+    """The intrinsic Y = M X M^T, or Y += M X M^T, on square tiles X of vectors, for a constant matrix M."""
 
     @intrinsic
     def transform_tile(typing, x, i, x_row, x_column, y, j, y_row, y_column):
@@ -403,7 +403,7 @@ def tile_transform(matrix: list[list[float]]):
             size = ir.Constant(ir.IntType(64), inputs * outputs)
             halves = builder.bitcast(cgutils.alloca_once(builder, emitter.vector, size), emitter.scalar.as_pointer())
 
-            def transform(count, source, start, row, column, target, place, target_row, target_column):
+            def transform(count, source, start, row, column, target, place, target_row, target_column, adds=False):
                 """Combine, for so many columns of the source, their vectors; each result is a row of the target."""
                 with cgutils.for_range(builder, constant(count)) as loop:
                     first = builder.add(start, builder.mul(column, loop.index))
@@ -412,12 +412,14 @@ def tile_transform(matrix: list[list[float]]):
                     ]
                     first = builder.add(place, builder.mul(target_row, loop.index))
                     for c, vector in enumerate(emitter.combine(matrix, vectors)):
-                        emitter.store(vector, target, builder.add(first, builder.mul(target_column, constant(c))))
+                        spot = builder.add(first, builder.mul(target_column, constant(c)))
+                        total = builder.fadd(emitter.load(target, spot), vector) if adds else vector
+                        emitter.store(total, target, spot)
 
             one, zero = constant(emitter.lanes), constant(0)
             column_of_halves = constant(inputs * emitter.lanes)
             transform(inputs, x, i, x_row, x_column, halves, zero, one, column_of_halves)
-            transform(outputs, halves, zero, one, column_of_halves, y, j, y_row, y_column)
+            transform(outputs, halves, zero, one, column_of_halves, y, j, y_row, y_column, adds)
             return context.get_dummy_value()
 
         index = types.intp

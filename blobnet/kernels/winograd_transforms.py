@@ -44,6 +44,7 @@ _transform_filter_3, _transform_filter_5 = simd.tile_transform(_G3), simd.tile_t
 _transform_output_3, _transform_output_5 = simd.tile_transform(_AT3), simd.tile_transform(_AT5)
 _transform_gradient_3, _transform_gradient_5 = (simd.tile_transform(_transposed(m)) for m in (_AT3, _AT5))
 _transform_filter_back_3, _transform_filter_back_5 = (simd.tile_transform(_transposed(m)) for m in (_G3, _G5))
+_add_input_back_3, _add_input_back_5 = (simd.tile_transform(_transposed(m), adds=True) for m in (_BT3, _BT5))
 
 
 class Grid(NamedTuple):
@@ -191,16 +192,53 @@ def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step,
                     _transform_output_5(m, source, side * element_step, element_step, row, place, width, LANES)
             rows = min(STEP, grid.height - above * STEP)
             pixels = min(count * STEP, grid.width - left * STEP)
-            if pixels == grid.width and pixels * LANES == width:  # neighbours in memory, row after row
-                rows, pixels = 1, rows * pixels
             target = (image * o + k) * size + above * STEP * grid.width + left * STEP
-            for r in range(rows):
-                for q in range(0, pixels, LANES):
-                    simd.write_transposed(
-                        flat, target + r * grid.width + q, size, min(LANES, k_stop - k), row, r * width + q * LANES,
-                        bias, k, least, known, accumulate, min(LANES, pixels - q),
-                    )  # fmt: skip
+            channels = min(LANES, k_stop - k)
+            write_rows(flat, target, grid, channels, rows, pixels, row, 0, width, bias, k, least, known, accumulate)
             tile += count
+
+
+@inlined
+def write_rows(y, target, grid, channels, rows, pixels, row, start, width, bias, k, least, addend, accumulate):
+    """Some rows of pixels of a vector of channels, which are ``width`` apart from row[start] on, to planes of y."""
+    size = grid.height * grid.width
+    if pixels == grid.width and pixels * LANES == width:  # neighbours in memory, row after row
+        rows, pixels = 1, rows * pixels
+    for r in range(rows):
+        for q in range(0, pixels, LANES):
+            simd.write_transposed(
+                y, target + r * grid.width + q, size, channels, row, start + r * width + q * LANES,
+                bias, k, least, addend, accumulate, min(LANES, pixels - q),
+            )  # fmt: skip
+
+
+@inlined
+def write_overlapping_tiles(image, m, start, tile_step, element_step, row, dx, grid, bias):
+    """dx [N, C, pixels] = the sum of B m B^T over the tiles of an image, + bias.
+
+    Element e of tile t of the image begins at m[start + e element_step + t tile_step].
+    """
+    c, flat, size, side = dx.shape[1], dx.reshape(-1), grid.height * grid.width, grid.side
+    width = (grid.columns * STEP + side - STEP) * LANES
+    whole, overlap, lowest = side * width, (side - STEP) * width, dx.dtype.type(-np.inf)
+    for k in range(0, c, LANES):
+        patches.fill(row, 0, whole)
+        for above in range(grid.rows):
+            for left in range(grid.columns):
+                source, place = start + (above * grid.columns + left) * tile_step + k, left * STEP * LANES
+                if grid.taps == 3:
+                    _add_input_back_3(m, source, side * element_step, element_step, row, place, width, LANES)
+                else:
+                    _add_input_back_5(m, source, side * element_step, element_step, row, place, width, LANES)
+            top = above * STEP - grid.pad_h
+            begin, end = max(0, -top), min(STEP if above < grid.rows - 1 else side, grid.height - top)
+            target = (image * c + k) * size + (top + begin) * grid.width
+            write_rows(
+                flat, target, grid, min(LANES, c - k), end - begin, grid.width, row, begin * width + grid.pad_w * LANES,
+                width, bias, k, lowest, flat, False,
+            )  # fmt: skip
+            patches.copy(row[:overlap], row[STEP * width :])
+            patches.fill(row, overlap, whole)
 
 
 @inlined
@@ -211,39 +249,51 @@ def transform_both(start, stop, first, x, inputs: Grid, v, dy, outputs: Grid, z,
     nothing  at ``start`` grows by the sum of 0 times each value of x and dy
     """
     v_size, z_size, o = v.shape[1], z.shape[1], dy.shape[1]
-    z_row = inputs.side * z_size
-    flat, gradients, absent = z.reshape(-1), dy.reshape(-1), np.zeros(LANES, x.dtype)
+    flat, absent = z.reshape(-1), np.zeros(LANES, x.dtype)
     begin, end = first + start, first + stop
     total = transform_tiles(begin, end, x, inputs, row, v.reshape(-1)[start * UNIT :], UNIT, count * UNIT, v_size)
     for k in range(0, o, LANES):
-        tile, panel = begin, k // PANEL * PANEL
+        panel = k // PANEL * PANEL
         step = min(PANEL, padded(o) - panel)
-        starts = vector_starts(outputs.height * outputs.width, o - k)
-        while tile < end:
-            image, above, left, pieces = find_piece(outputs, tile, end)
-            plane, width = (image * o + k) * outputs.height * outputs.width, pieces * STEP
-            turn_rows(gradients, plane, starts, outputs, above, left, 0, STEP, width, row, absent)
-            for t in range(tile - first, tile - first + pieces):
-                source = (t + first - tile) * STEP * LANES
-                target = panel * count + t * step + k - panel
-                if inputs.taps == 3:
-                    _transform_gradient_3(row, source, width * LANES, LANES, flat, target, z_row, z_size)
-                else:
-                    _transform_gradient_5(row, source, width * LANES, LANES, flat, target, z_row, z_size)
-            tile += pieces
+        target = panel * count + start * step + k - panel
+        transform_gradients(begin, end, dy, outputs, k, row, flat, target, step, z_size, absent)
     nothing[start] += total + absent.sum()
 
 
 @inlined
-def transform_filter(w, turned, channel, output, width, filters, target, element, taps):
+def transform_gradients(first, last, dy, grid, k, row, z, target, tile_step, element_step, nothing):
+    """A dy A^T of the tiles first to last of dy [N, O, pixels], for the vector of channels that begins with k.
+
+    Element e of tile first + t begins at z[target + e element_step + t tile_step].
+    nothing  [LANES] grows by 0 times each value
+    """
+    o, flat, side = dy.shape[1], dy.reshape(-1), grid.side
+    tile, starts = first, vector_starts(grid.height * grid.width, o - k)
+    while tile < last:
+        image, above, left, count = find_piece(grid, tile, last)
+        plane, width = (image * o + k) * grid.height * grid.width, count * STEP
+        turn_rows(flat, plane, starts, grid, above, left, 0, STEP, width, row, nothing)
+        for t in range(tile - first, tile - first + count):
+            source, spot = (t + first - tile) * STEP * LANES, target + t * tile_step
+            if grid.taps == 3:
+                _transform_gradient_3(row, source, width * LANES, LANES, z, spot, side * element_step, element_step)
+            else:
+                _transform_gradient_5(row, source, width * LANES, LANES, z, spot, side * element_step, element_step)
+        tile += count
+
+
+@inlined
+def transform_filter(w, turned, backward, channel, output, width, filters, target, element, taps):
     """G g G^T of the filters of one channel and of ``width`` outputs; element e begins at filters[target + e element].
 
+    turned    channels and outputs are C and O exchanged
+    backward  the taps are in opposite order
     ``taps`` takes the filters with vectors of outputs.
     """
     o, c, count = w.shape
     channel_step, output_step, outputs = (c * count, count, c) if turned else (count, c * count, o)
     flat = w.reshape(-1)
-    first, step = ((count - 1) * width, -width) if turned else (0, width)
+    first, step = ((count - 1) * width, -width) if backward else (0, width)
     for k in range(0, width, LANES):
         source = channel * channel_step + (output + k) * output_step
         starts = vector_starts(output_step, outputs - output - k)

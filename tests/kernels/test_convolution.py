@@ -96,6 +96,15 @@ EDGES = {
         "size": (12, 12),
         "kernel": (5, 5),
     },
+    "winograd, few tiles of dy": {"images": 19, "channels": 33, "filters": 20, "size": (9, 14), "kernel": (3, 3)},
+    "winograd, few tiles of dy, 5 x 5": {
+        "images": 17,
+        "channels": 20,
+        "filters": 50,
+        "size": (9, 14),
+        "kernel": (5, 5),
+        "pad": (1, 0),
+    },
     "winograd, many channels, parts of vectors": {
         "channels": 259,
         "filters": 270,
@@ -207,6 +216,7 @@ def test_the_reference_path(monkeypatch):
         "winograd",
         "winograd, 5 x 5",
         "winograd, 5 x 5, parts of vectors",
+        "winograd, few tiles of dy, 5 x 5",
         "winograd, more sums than the cache holds",
         "winograd, many channels",
         "one tap, several blocks",
