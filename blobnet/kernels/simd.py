@@ -388,16 +388,20 @@ def tile_product(vectors: int, fetches: bool = False):
     return multiply_and_fetch if fetches else multiply_tile
 
 
-def tile_transform(matrix: list[list[float]], adds: bool = False):
-    """The intrinsic Y = M X M^T, or Y += M X M^T, on square tiles X of vectors, for a constant matrix M."""
+def tile_transform(matrices: dict[int, list[list[float]]], adds: bool = False):
+    """The intrinsic Y = M X M^T, or Y += M X M^T, on square tiles X of vectors, for constant matrices M."""
 
     @intrinsic
-    def transform_tile(typing, x, i, x_row, x_column, y, j, y_row, y_column):
-        """Reads vectors at x[i + r x_row + c x_column], writes them at y[j + r y_row + c y_column]."""
+    def transform_tile(typing, which, x, i, x_row, x_column, y, j, y_row, y_column):
+        """Reads vectors at x[i + r x_row + c x_column], writes them at y[j + r y_row + c y_column].
+
+        which  a tuple; M is the matrix under the number of its elements
+        """
+        matrix = matrices[len(which)]
 
         def emit(context, builder, signature, arguments):
-            emitter, x, y = opened(context, builder, signature, arguments, 0, 4)
-            _, i, x_row, x_column, _, j, y_row, y_column = arguments
+            emitter, x, y = opened(context, builder, signature, arguments, 1, 5)
+            _, _, i, x_row, x_column, _, j, y_row, y_column = arguments
 
             inputs, outputs = len(matrix[0]), len(matrix)
             size = ir.Constant(ir.IntType(64), inputs * outputs)
@@ -423,7 +427,7 @@ def tile_transform(matrix: list[list[float]], adds: bool = False):
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(x, index, index, index, y, index, index, index), emit
+        return types.void(which, x, index, index, index, y, index, index, index), emit
 
     return transform_tile
 

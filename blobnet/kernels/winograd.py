@@ -11,9 +11,9 @@ polynomials. Those here for 3 taps lose two to four times less precision than th
 64 to 512 channels, the worst error is 1.4e-6 to 4e-6 of the largest output, that of the direct sum 1.2e-6 to 2.5e-6.
 With 5 taps it is 5e-6 over 20 to 64 channels, that of the direct sum 1e-6.
 
-The gradient of the input is the convolution of dy by the turned filters. Where dy has far fewer tiles than the input, as
-without padding, it is instead the transpose of the above: the tiles B [ (G g G^T) . (A dy A^T) ] B^T of dy overlap and
-add up (LeNet's second layer: 0.9 instead of 1.9 ms on one thread).
+The gradient of the input is the convolution of dy by the turned filters. Where dy has far fewer tiles than the input,
+as without padding, it is instead the transpose of the above: the tiles B [ (G g G^T) . (A dy A^T) ] B^T of dy overlap
+and add up (LeNet's second layer: 0.9 instead of 1.9 ms on one thread).
 
 Transforms work on vectors of channels, the last of which may be empty in part. Tiles of all images form one long row,
 cut into blocks: each block is turned to channels last, a vector of channels of a row of tiles at a time, transformed,
@@ -43,6 +43,7 @@ from blobnet.kernels.winograd_transforms import (
     padded,
     row_size,
     spaced,
+    taps_of,
     transform_back,
     transform_both,
     transform_filter,
@@ -107,7 +108,8 @@ def transformed(w: np.ndarray, keep: bool = False, turned: bool = False, backwar
     size = elements_of(count) * channels * padded(outputs)
     filters = np.empty(size, w.dtype) if keep else work_array("filters", (size,), w.dtype)
     work = scratch(padded(count) * PANEL, w.dtype)
-    parallel_for(transform_filters, channels, w, turned, backward, outputs, filters, grain=8, scratch=work)
+    how = taps_of(count), turned, backward, outputs
+    parallel_for(transform_filters, channels, w, *how, filters, grain=8, scratch=work)
     return filters
 
 
@@ -232,8 +234,8 @@ def _sum_by_groups(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
     parallel_for(sum_groups, groups, *what, sums, nothing, scratch=work)
     if not all_finite(nothing):
         return False
-    taps = scratch(padded(count) * LANES, dw.dtype)
-    parallel_for(transform_groups_back, c, sums, dw, accumulate, grain=8, scratch=taps)
+    work = scratch(padded(count) * LANES, dw.dtype)
+    parallel_for(transform_groups_back, c, sums, dw, inputs.taps, accumulate, grain=8, scratch=work)
     return True
 
 
@@ -256,7 +258,7 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
             return False
         work = scratch((elements * PANEL + padded(count)) * UNIT, dw.dtype)
         items = -(-o // PANEL) * (rows // UNIT)
-        parallel_for(sum_panels, items, v, z, number, dw, accumulate or first > 0, scratch=work)
+        parallel_for(sum_panels, items, v, z, number, dw, inputs.taps, accumulate or first > 0, scratch=work)
     return True
 
 
@@ -336,14 +338,17 @@ def correlate_panels(start, stop, v, w, turned, y, outputs: Grid, bias, least, a
     """
     o, c, elements, v_flat = y.shape[1], w.shape[0 if turned else 1], outputs.side**2, v.reshape(-1)
     m_row, m, rest = PANEL + LANES, elements * u_size, elements * (u_size + m_size)
-    taps, row = work[rest:], work[rest + padded(w.shape[2]) * PANEL :]
+    filter_row, row = work[rest:], work[rest + padded(w.shape[2]) * PANEL :]
     for number in range(start, stop):
         panel = number * PANEL
         width = min(PANEL, padded(o) - panel)
         for first in range(0, c, CHANNELS_AT_ONCE):
             depth = min(CHANNELS_AT_ONCE, c - first)
             for channel in range(depth):
-                transform_filter(w, turned, turned, first + channel, panel, width, work, channel * width, u_size, taps)
+                target = channel * width
+                transform_filter(
+                    w, outputs.taps, turned, turned, first + channel, panel, width, work, target, u_size, filter_row
+                )
             for element in range(elements):
                 for tile in range(0, tiles, product.MR):
                     product.multiply_tile(
@@ -390,7 +395,7 @@ def add_products(start, stop, v, z, count, sums, accumulate):
 
 
 @jit
-def transform_filters(start, stop, w, turned, backward, outputs, filters, taps):
+def transform_filters(start, stop, w, taps, turned, backward, outputs, filters, row):
     """G g G^T of w [O, C, count] in panels [element, outputs / PANEL, channels, PANEL], for the channels start to stop.
 
     Channels and outputs are C and O, or O and C of filters that are turned.
@@ -401,11 +406,11 @@ def transform_filters(start, stop, w, turned, backward, outputs, filters, taps):
         for panel in range(0, outputs, PANEL):
             width = min(PANEL, padded(outputs) - panel)
             target = panel * channels + channel * width
-            transform_filter(w, turned, backward, channel, panel, width, filters, target, element, taps)
+            transform_filter(w, taps, turned, backward, channel, panel, width, filters, target, element, row)
 
 
 @jit
-def transform_groups_back(start, stop, groups, dw, accumulate, taps):
+def transform_groups_back(start, stop, groups, dw, taps, accumulate, row):
     """dw [O, C, count] (+)= G^T s G of sums [group, element, C, O], for the channels start to stop.
 
     The first group becomes the sum of all.
@@ -417,11 +422,11 @@ def transform_groups_back(start, stop, groups, dw, accumulate, taps):
                 total, others = groups[0, element, channel], groups[group, element, channel]
                 for k in range(o):
                     total[k] += others[k]
-        transform_back(groups.reshape(-1), channel * o, c * o, dw, channel, 0, o, accumulate, taps)
+        transform_back(groups.reshape(-1), channel * o, c * o, dw, taps, channel, 0, o, accumulate, row)
 
 
 @jit
-def sum_panels(start, stop, v, z, count, dw, accumulate, work):
+def sum_panels(start, stop, v, z, count, dw, taps, accumulate, work):
     """dw [O, C, taps] (+)= G^T s G of the sums s over the tiles of v z, by panels of outputs and units of channels.
 
     The first tile of an element fetches v of the next one.
@@ -444,6 +449,6 @@ def sum_panels(start, stop, v, z, count, dw, accumulate, work):
                     product.multiply_tile(
                         v_flat, unit + r, 1, UNIT, z_flat, b, width, count, work, place, width, False, width // LANES
                     )
-        taps = work[len(v) * UNIT * PANEL :]
+        row_of_taps = work[len(v) * UNIT * PANEL :]
         for r in range(min(UNIT, c - row)):
-            transform_back(work, r * width, UNIT * width, dw, row + r, panel, width, accumulate, taps)
+            transform_back(work, r * width, UNIT * width, dw, taps, row + r, panel, width, accumulate, row_of_taps)

@@ -20,7 +20,10 @@ UNIT = max(LANES, product.MR)  # channels
 STEP = 4  # extent of a tile of outputs
 
 
-def _matrices(taps: int, points: list[float]) -> tuple[list[list[float]], ...]:
+Matrix = list[list[float]]
+
+
+def _matrices(taps: int, points: list[float]) -> tuple[Matrix, ...]:
     """A^T, G and B^T for so many taps: the powers of the points and of infinity, and the inverse of those."""
 
     def powers(count):
@@ -31,26 +34,22 @@ def _matrices(taps: int, points: list[float]) -> tuple[list[list[float]], ...]:
     return tuple(matrix.tolist() for matrix in matrices)
 
 
-_AT3, _G3, _BT3 = _matrices(3, [0, 2 / 3, -2 / 3, 3 / 2, -3 / 2])
-_AT5, _G5, _BT5 = _matrices(5, [0, 1 / 2, -1 / 2, 1, -1, 2, -2])
+def _transposed(matrices: dict[int, Matrix]) -> dict[int, Matrix]:
+    return {taps: [list(column) for column in zip(*matrix, strict=True)] for taps, matrix in matrices.items()}
 
 
-def _transposed(matrix: list[list[float]]) -> list[list[float]]:
-    return [list(column) for column in zip(*matrix, strict=True)]
+_of_three, _of_five = _matrices(3, [0, 2 / 3, -2 / 3, 3 / 2, -3 / 2]), _matrices(5, [0, 1 / 2, -1 / 2, 1, -1, 2, -2])
+_AT, _G, _BT = ({3: of_three, 5: of_five} for of_three, of_five in zip(_of_three, _of_five, strict=True))
 
-
-_transform_input_3, _transform_input_5 = simd.tile_transform(_BT3), simd.tile_transform(_BT5)
-_transform_filter_3, _transform_filter_5 = simd.tile_transform(_G3), simd.tile_transform(_G5)
-_transform_output_3, _transform_output_5 = simd.tile_transform(_AT3), simd.tile_transform(_AT5)
-_transform_gradient_3, _transform_gradient_5 = (simd.tile_transform(_transposed(m)) for m in (_AT3, _AT5))
-_transform_filter_back_3, _transform_filter_back_5 = (simd.tile_transform(_transposed(m)) for m in (_G3, _G5))
-_add_input_back_3, _add_input_back_5 = (simd.tile_transform(_transposed(m), adds=True) for m in (_BT3, _BT5))
+_transform_input, _add_input_back = simd.tile_transform(_BT), simd.tile_transform(_transposed(_BT), adds=True)
+_transform_filter, _transform_filter_back = simd.tile_transform(_G), simd.tile_transform(_transposed(_G))
+_transform_output, _transform_gradient = simd.tile_transform(_AT), simd.tile_transform(_transposed(_AT))
 
 
 class Grid(NamedTuple):
     """The tiles of images, and the planes [height, width] whose pixels they take in or give out."""
 
-    taps: int  # of a filter along an axis
+    taps: tuple[int, ...]  # of a filter along an axis (``taps_of``)
     side: int  # of a tile of inputs along an axis, and of its transform
     rows: int  # of tiles
     columns: int
@@ -60,10 +59,15 @@ class Grid(NamedTuple):
     pad_w: int
 
 
+def taps_of(count: int) -> tuple[int, ...]:
+    """Numbers of the taps along an axis, for so many in all. A tuple: compiled code is for as many as it has."""
+    return tuple(range(math.isqrt(count)))
+
+
 def grids(geometry: Geometry) -> tuple[Grid, Grid]:
     """The tiles of inputs, which overlap, and those of outputs."""
-    taps = geometry.kernel[0]
-    tiles = taps, STEP - 1 + taps, *(-(-extent // STEP) for extent in geometry.output)
+    taps = taps_of(math.prod(geometry.kernel))
+    tiles = taps, STEP - 1 + len(taps), *(-(-extent // STEP) for extent in geometry.output)
     return Grid(*tiles, *geometry.input, *geometry.pad), Grid(*tiles, *geometry.output, 0, 0)
 
 
@@ -74,7 +78,7 @@ def row_size(inputs: Grid) -> int:
 
 def elements_of(count: int) -> int:
     """Elements of a transformed tile for filters of so many taps in all."""
-    return (STEP - 1 + math.isqrt(count)) ** 2
+    return (STEP - 1 + len(taps_of(count))) ** 2
 
 
 def whole_units(channels: int) -> int:
@@ -132,10 +136,9 @@ def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_
             for t in range(tile - first, tile - first + count):
                 place = (t + first - tile) * STEP * LANES
                 spot = target + t * tile_step
-                if grid.taps == 3:
-                    _transform_input_3(row, place, width * LANES, LANES, v, spot, side * element_step, element_step)
-                else:
-                    _transform_input_5(row, place, width * LANES, LANES, v, spot, side * element_step, element_step)
+                _transform_input(
+                    grid.taps, row, place, width * LANES, LANES, v, spot, side * element_step, element_step
+                )
             tile += count
     return nothing.sum()
 
@@ -186,10 +189,7 @@ def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step,
             width = count * STEP * LANES
             for t in range(tile - first, tile - first + count):
                 source, place = start + t * tile_step + k - k_start, (t + first - tile) * STEP * LANES
-                if grid.taps == 3:
-                    _transform_output_3(m, source, side * element_step, element_step, row, place, width, LANES)
-                else:
-                    _transform_output_5(m, source, side * element_step, element_step, row, place, width, LANES)
+                _transform_output(grid.taps, m, source, side * element_step, element_step, row, place, width, LANES)
             rows = min(STEP, grid.height - above * STEP)
             pixels = min(count * STEP, grid.width - left * STEP)
             target = (image * o + k) * size + above * STEP * grid.width + left * STEP
@@ -226,10 +226,7 @@ def write_overlapping_tiles(image, m, start, tile_step, element_step, row, dx, g
         for above in range(grid.rows):
             for left in range(grid.columns):
                 source, place = start + (above * grid.columns + left) * tile_step + k, left * STEP * LANES
-                if grid.taps == 3:
-                    _add_input_back_3(m, source, side * element_step, element_step, row, place, width, LANES)
-                else:
-                    _add_input_back_5(m, source, side * element_step, element_step, row, place, width, LANES)
+                _add_input_back(grid.taps, m, source, side * element_step, element_step, row, place, width, LANES)
             top = above * STEP - grid.pad_h
             begin, end = max(0, -top), min(STEP if above < grid.rows - 1 else side, grid.height - top)
             target = (image * c + k) * size + (top + begin) * grid.width
@@ -275,22 +272,22 @@ def transform_gradients(first, last, dy, grid, k, row, z, target, tile_step, ele
         turn_rows(flat, plane, starts, grid, above, left, 0, STEP, width, row, nothing)
         for t in range(tile - first, tile - first + count):
             source, spot = (t + first - tile) * STEP * LANES, target + t * tile_step
-            if grid.taps == 3:
-                _transform_gradient_3(row, source, width * LANES, LANES, z, spot, side * element_step, element_step)
-            else:
-                _transform_gradient_5(row, source, width * LANES, LANES, z, spot, side * element_step, element_step)
+            _transform_gradient(
+                grid.taps, row, source, width * LANES, LANES, z, spot, side * element_step, element_step
+            )
         tile += count
 
 
 @inlined
-def transform_filter(w, turned, backward, channel, output, width, filters, target, element, taps):
+def transform_filter(w, taps, turned, backward, channel, output, width, filters, target, element, row):
     """G g G^T of the filters of one channel and of ``width`` outputs; element e begins at filters[target + e element].
 
     turned    channels and outputs are C and O exchanged
     backward  the taps are in opposite order
-    ``taps`` takes the filters with vectors of outputs.
+    ``row`` takes the filters with vectors of outputs.
     """
     o, c, count = w.shape
+    side = STEP - 1 + len(taps)
     channel_step, output_step, outputs = (c * count, count, c) if turned else (count, c * count, o)
     flat = w.reshape(-1)
     first, step = ((count - 1) * width, -width) if backward else (0, width)
@@ -298,30 +295,24 @@ def transform_filter(w, turned, backward, channel, output, width, filters, targe
         source = channel * channel_step + (output + k) * output_step
         starts = vector_starts(output_step, outputs - output - k)
         for tap in range(0, count, LANES):
-            _transpose(taps, tap * width + k, width, flat, source + tap, starts, min(LANES, count - tap))
-        if count == 9:
-            _transform_filter_3(taps, first + k, 3 * step, step, filters, target + k, (STEP + 2) * element, element)
-        else:
-            _transform_filter_5(taps, first + k, 5 * step, step, filters, target + k, (STEP + 4) * element, element)
+            _transpose(row, tap * width + k, width, flat, source + tap, starts, min(LANES, count - tap))
+        _transform_filter(taps, row, first + k, len(taps) * step, step, filters, target + k, side * element, element)
 
 
 @inlined
-def transform_back(sums, first, element, dw, channel, output, width, accumulate, taps):
+def transform_back(sums, first, element, dw, taps, channel, output, width, accumulate, row):
     """dw (+)= G^T s G for one channel and ``width`` outputs; element e of s begins at sums[first + e element].
 
-    ``taps`` takes those of a vector of outputs.
+    ``row`` takes those of a vector of outputs.
     """
     o, c, count = dw.shape
-    flat, nothing = dw.reshape(-1), np.zeros(LANES, dw.dtype)
+    side, flat, nothing = STEP - 1 + len(taps), dw.reshape(-1), np.zeros(LANES, dw.dtype)
     for k in range(0, width, LANES):
-        if count == 9:
-            _transform_filter_back_3(sums, first + k, (STEP + 2) * element, element, taps, 0, 3 * LANES, LANES)
-        else:
-            _transform_filter_back_5(sums, first + k, (STEP + 4) * element, element, taps, 0, 5 * LANES, LANES)
+        _transform_filter_back(taps, sums, first + k, side * element, element, row, 0, len(taps) * LANES, LANES)
         for tap in range(0, count, LANES):
             simd.write_transposed(
                 flat, ((output + k) * c + channel) * count + tap, c * count, min(LANES, o - output - k),
-                taps, tap * LANES, nothing, 0, dw.dtype.type(-np.inf), flat, accumulate, min(LANES, count - tap),
+                row, tap * LANES, nothing, 0, dw.dtype.type(-np.inf), flat, accumulate, min(LANES, count - tap),
             )  # fmt: skip
 
 

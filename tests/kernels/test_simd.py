@@ -189,17 +189,18 @@ def test_products_with_shifts(dtype):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("adds", [False, True])
 @DTYPES
-def test_tile_transform(dtype):
+def test_tile_transform(dtype, adds):
     matrix = np.array([[1, 0, -2], [0.5, 3, 0]])
-    transform_tile = simd.tile_transform(matrix.tolist())
+    transform_tile = simd.tile_transform({1: [[7.0]], 3: matrix.tolist()}, adds)
 
     @jit(cache=False)
-    def run(x, y):
-        transform_tile(x, 0, x.strides[0] // x.itemsize, x.shape[2], y, 0, y.shape[2], y.shape[1] * y.shape[2])
+    def run(which, x, y):
+        transform_tile(which, x, 0, x.strides[0] // x.itemsize, x.shape[2], y, 0, y.shape[2], y.shape[1] * y.shape[2])
 
     lanes = simd.lanes(dtype)
     x = np.random.default_rng(0).standard_normal((3, 3, lanes)).astype(dtype)
-    y = np.zeros((2, 2, lanes), dtype)
-    run(x, y)
-    np.testing.assert_allclose(y, np.einsum("ir,rcl,jc->jil", matrix, x, matrix), atol=1e-5)
+    y = np.full((2, 2, lanes), 0.5, dtype)
+    run((0, 1, 2), x, y)
+    np.testing.assert_allclose(y, np.einsum("ir,rcl,jc->jil", matrix, x, matrix) + 0.5 * adds, atol=1e-5)
