@@ -78,6 +78,7 @@ PRODUCTS = [
     (recurrent.ROWS + 9, 2 * recurrent.DEPTH, 48),
     (3, 530, 7),
     (9, 300, 490),
+    (33, 300, 800),
 ]
 KERNELS = pytest.mark.parametrize("kernels", ["fast", "reference"])
 TYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-13)])
