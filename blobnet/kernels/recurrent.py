@@ -330,8 +330,12 @@ def lstm_backward(start, stop, gates, cont, c_prev, c, h_diff, c_diff, gates_dif
     gates_diff  (N, 4, H) written: gradient before the activation
 
     The slope of F = cont f is taken as F (1 - F): exact where cont is 0 or 1.
+    What the next stream reads and writes most of is fetched meanwhile.
     """
+    row = 4 * h_diff.shape[1]
     for n in range(start, stop):
+        simd.fetch_to_write(gates, (n + 1) * row, row)
+        simd.fetch_to_write(gates_diff, (n + 1) * row, row)
         for d in range(h_diff.shape[1]):
             i = gates[n, 0, d]
             f = cont[n] * gates[n, 1, d]
