@@ -39,6 +39,11 @@ NV = simd.TILE_VECTORS
 # settings, over products and layers of AlexNet, ResNet, CIFAR-10 quick and LeNet, all lie within 3 % of the best.
 BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH = 256, 384, 256
 
+# Likewise where a was packed for good and b is read in place: nothing is packed for a block, so that rows are shared
+# out where columns are few, and what is read of both stays in the first cache. 3 x 3 filters on two threads: 512 of 512
+# channels over 7 x 7 pixels 1.3 to 1.05 ms, 256 of 256 over 14 x 14 pixels 1.2 to 0.93, over eight of these 4.4 to 3.2.
+BLOCK_ROWS_KEPT, BLOCK_DEPTH_KEPT = 64, 128
+
 # Multiplications below which a second thread costs more than it gives.
 WORTH_A_THREAD = 1 << 20
 
@@ -171,9 +176,10 @@ def shape_of(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool
     """The shape of a product of [batch, m, k] and [batch, n, k]; what it tells of parts and grain is for all of it."""
     scale = dtype.itemsize // 4
     lanes = simd.lanes(dtype)
-    depth = even_part(k, BLOCK_DEPTH // scale, 1)
+    most_rows, most_depth = (BLOCK_ROWS_KEPT, BLOCK_DEPTH_KEPT) if kept and in_place else (BLOCK_ROWS, BLOCK_DEPTH)
+    depth = even_part(k, most_depth // scale, 1)
     unit, panel = (lanes, max(MR, lanes)) if in_place else (MR, NV * lanes)
-    rows = even_part(m, BLOCK_ROWS, unit)
+    rows = even_part(m, most_rows, unit)
     tile = even_part(rows, NV * lanes, lanes) if in_place else MR
     row_blocks = -(-m // rows)
     panels = -(-n // panel)
@@ -268,7 +274,7 @@ def pack_blocks(start, stop, a, layout: Layout, packed, shape: Shape):
 
 
 _multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors in (1, 2, 3))
-_multiply_3_and_fetch = simd.tile_product(NV, fetches=True)
+_multiply_2_and_fetch, _multiply_3_and_fetch = (simd.tile_product(vectors, fetches=True) for vectors in (2, 3))
 
 
 @inlined
@@ -295,11 +301,13 @@ def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate, later)
 def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, shape, accumulate):
     """The block's sums, transposed, (+)= rows of b where they lie times every panel of a.
 
-    The first rows of b fetch a vector of each row of the next panel, which may come from far away if it was kept.
+    The next panel may come from far away if it was kept. Of NV vectors, the first tiles fetch one of each row; of 2, each
+    tile fetches its share: that slows the loops around tiles of NV by a fifth.
     """
     rows, columns, depth = extents
     steps = layout.inner[k : k + depth]
     starts = np.empty(MR, np.int64)
+    tiles = -(-columns // MR)
     for i in range(0, rows, shape.tile):
         width = min(shape.tile, -(-(rows - i) // shape.lanes) * shape.lanes)
         panel, vectors = i * depth, width // shape.lanes
@@ -311,6 +319,12 @@ def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, sha
                 multiply_tile_and_fetch(
                     b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate,
                     a_panels, panel + width * depth + number * shape.lanes, width,
+                )  # fmt: skip
+            elif shape.kept and vectors == 2:
+                distance = -(-width // tiles)
+                multiply_pair_and_fetch(
+                    b, 0, starts, steps, a_panels, panel, width, depth, sums, c, shape.rows, accumulate,
+                    a_panels, panel + width * depth + number * distance * depth, distance,
                 )  # fmt: skip
             else:
                 multiply_tile(
@@ -345,6 +359,12 @@ def multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumul
 def multiply_tile_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, place, distance):
     """Likewise for NV vectors, with ``later`` from ``place`` on coming nearer."""
     _multiply_3_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, place, distance)
+
+
+@jit
+def multiply_pair_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, place, distance):
+    """Likewise for 2 vectors; in one function with the other, both are slower."""
+    _multiply_2_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, place, distance)
 
 
 @jit

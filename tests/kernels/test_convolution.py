@@ -331,6 +331,27 @@ def test_filters_that_are_kept_and_an_addend(name):
         w *= np.nan  # what is kept is not read again
 
 
+@pytest.mark.parametrize(("kernel", "images"), [(1, 1), (3, 1), (1, 7), (3, 2)])
+def test_kept_filters_of_many_channels_over_few_pixels(kernel, images):
+    """Several blocks of rows, the last one in part, and slices of the sums; the same bits on any number of threads."""
+    pad = kernel // 2
+    shape = {"images": images, "channels": 150, "filters": 150, "size": (7, 7)}
+    case = Case(np.random.default_rng(5), **shape, kernel=(kernel, kernel), pad=(pad, pad))
+    x, w = (_flat(array).astype(np.float32) for array in (case.x, case.w))
+    bias = case.bias.astype(np.float32)
+    kept, found, before = {}, [], config.threads()
+    for threads in (1, 2, 4):
+        config.set_threads(threads)
+        y = np.full_like(_flat(case.dy), np.nan, np.float32)
+        convolution.forward(x, w, y, case.geometry, 1, bias, kept=kept)
+        found.append(y)
+    config.set_threads(before)
+    expected = _flat(case.expected()[0])
+    for y in found:
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * abs(expected).max())
+        np.testing.assert_array_equal(y, found[0])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_kept_filters_leave_winograds_way_for_what_is_not_finite(value):
     case = Case(np.random.default_rng(3), **EDGES["winograd"])
