@@ -301,8 +301,8 @@ def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate, later)
 def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, shape, accumulate):
     """The block's sums, transposed, (+)= rows of b where they lie times every panel of a.
 
-    The next panel may come from far away if it was kept. Of NV vectors, the first tiles fetch one of each row; of 2, each
-    tile fetches its share: that slows the loops around tiles of NV by a fifth.
+    The next panel may come from far away if it was kept. Of NV vectors, the first tiles fetch one of each row; of 2,
+    each tile fetches its share, which would slow loops over tiles of NV by a fifth.
     """
     rows, columns, depth = extents
     steps = layout.inner[k : k + depth]
