@@ -150,13 +150,18 @@ def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
     blocks += -blocks % config.threads()
     block = -(-tiles // blocks // product.MR) * product.MR
     blocks = -(-tiles // block)
-    v_step, m_step = (spaced(padded(channels)) for channels in (c, o))
-    v_row, m_row = spaced(elements * v_step), spaced(elements * m_step)
+    steps = v_row, _, m_row, _ = _steps(elements, c, o)
     work = scratch(block * (v_row + m_row) + row_size(inputs), x.dtype)
-    sizes = tiles, block, v_row, v_step, m_row, m_step
+    sizes = tiles, block, *steps
     nothing = np.empty(blocks, x.dtype)
     parallel_for(correlate_blocks, blocks, x, inputs, filters, *results, *sizes, nothing, scratch=work)
     return holds(all_finite, nothing)
+
+
+def _steps(elements: int, channels: int, outputs: int) -> tuple[int, int, int, int]:
+    """From a transformed tile to the next, and from one of its elements to the next; the same of their products."""
+    v_step, m_step = spaced(padded(channels)), spaced(padded(outputs))
+    return spaced(elements * v_step), v_step, spaced(elements * m_step), m_step
 
 
 def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> bool:
@@ -196,11 +201,10 @@ def _spread_by_images(dy, w, dx, inputs, outputs, bias: np.ndarray | None) -> bo
     o, c, elements, tiles = dy.shape[1], dx.shape[1], inputs.side**2, inputs.rows * inputs.columns
     at_once = BLOCK_ELEMENTS // (elements * tiles)
     block = -(-at_once * tiles // product.MR) * product.MR
-    z_step, m_step = (spaced(padded(channels)) for channels in (o, c))
-    z_row, m_row = spaced(elements * z_step), spaced(elements * m_step)
+    steps = z_row, _, m_row, _ = _steps(elements, o, c)
     work = scratch(block * (z_row + m_row) + row_size(inputs), dy.dtype)
     bias = np.zeros(c, dx.dtype) if bias is None else bias
-    sizes = at_once, block, z_row, z_step, m_row, m_step
+    sizes = at_once, block, *steps
     nothing = np.zeros(len(dy), dy.dtype)
     what = dy, outputs, transformed(w, turned=True), dx, inputs, bias
     parallel_for(spread_tiles, len(dy), *what, *sizes, nothing, grain=at_once, scratch=work)
