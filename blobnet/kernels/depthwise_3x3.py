@@ -15,9 +15,9 @@ from numba.extending import intrinsic
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.instructions import Emitter, constant, opened
 from blobnet.kernels.parallel import parallel_for
 from blobnet.kernels.rows import at, total
-from blobnet.kernels.simd import constant
 
 TAPS = 3
 # Bytes of a band of rows, which all strips go down while it is in the nearest cache. When a vector is read or written,
@@ -93,7 +93,7 @@ def _rows_correlated(stride: int):
         """Rows first to last of y, of ``count`` pixels each."""
 
         def emit(context, builder, signature, arguments):
-            emitter, plane, weights, y = simd.opened(context, builder, signature, arguments, 0, 3, 8)
+            emitter, plane, weights, y = opened(context, builder, signature, arguments, 0, 3, 8)
             _, height, width, _, bias, first, last, count, _ = arguments
             factors, shift = _factors(emitter, weights), emitter.splat(bias)
             for column, masked in _strips(emitter, count, width, stride):
@@ -136,7 +136,7 @@ def _spread_rows(typing, plane, height, width, weights, bias, first, last, dx_he
     """
 
     def emit(context, builder, signature, arguments):
-        emitter, plane, weights, dx = simd.opened(context, builder, signature, arguments, 0, 3, 9)
+        emitter, plane, weights, dx = opened(context, builder, signature, arguments, 0, 3, 9)
         _, height, width, _, bias, first, last, dx_height, dx_width, _ = arguments
         w, shift = _factors(emitter, weights), emitter.splat(bias)
 
@@ -199,7 +199,7 @@ def _rows_of_gradients(stride: int):
         """
 
         def emit(context, builder, signature, arguments):
-            emitter, planes, slopes, totals = simd.opened(context, builder, signature, arguments, 0, 3, 10)
+            emitter, planes, slopes, totals = opened(context, builder, signature, arguments, 0, 3, 10)
             _, height, width, _, dy_height, count, first, last, step, images, _ = arguments
             sums = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in range(TAPS * TAPS)]
             sizes = [builder.mul(step, builder.mul(*extents)) for extents in ((height, width), (dy_height, count))]
@@ -228,15 +228,13 @@ def _rows_of_gradients(stride: int):
 _add_rows, _add_rows_by_2 = _rows_of_gradients(1), _rows_of_gradients(2)
 
 
-def _factors(emitter: simd.Emitter, weights: ir.Value) -> list[ir.Value]:
+def _factors(emitter: Emitter, weights: ir.Value) -> list[ir.Value]:
     """The taps of a filter, each in all lanes."""
     places = [emitter.address(weights, constant(tap)) for tap in range(TAPS * TAPS)]
     return [emitter.splat(emitter.builder.load(place)) for place in places]
 
 
-def _strips(
-    emitter: simd.Emitter, count: ir.Value, width: ir.Value, stride: int = 1
-) -> Iterator[tuple[ir.Value, bool]]:
+def _strips(emitter: Emitter, count: ir.Value, width: ir.Value, stride: int = 1) -> Iterator[tuple[ir.Value, bool]]:
     """The first column of each vector of a row of ``count``, and whether it needs masks.
 
     It does not where this vector is whole, and all it meets of a row of this width is, and none of the padding.
@@ -258,7 +256,7 @@ class _Strip:
     ends  None: all of them are on the plane
     """
 
-    def __init__(self, emitter: simd.Emitter, plane: ir.Value, width: ir.Value, columns: list, ends: list | None):
+    def __init__(self, emitter: Emitter, plane: ir.Value, width: ir.Value, columns: list, ends: list | None):
         self._emitter, self._plane, self._width, self._columns = emitter, plane, width, columns
         self._masks = None if ends is None else [self._mask(*pair) for pair in zip(columns, ends, strict=True)]
 
@@ -292,7 +290,7 @@ class _Strip:
 
 
 def _met(
-    emitter: simd.Emitter,
+    emitter: Emitter,
     plane: ir.Value,
     width: ir.Value,
     stride: int,
@@ -321,7 +319,7 @@ def _met(
 
 
 def _down(
-    emitter: simd.Emitter,
+    emitter: Emitter,
     load: Callable[[ir.Value], list[ir.Value]],
     height: ir.Value,
     first: ir.Value,

@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
-from blobnet.kernels.simd import constant
+from blobnet.kernels.instructions import constant, opened
 
 
 @jit
@@ -35,7 +35,7 @@ def _transpose_back(typing, target, i, starts, source, j, count):
     """target[i + starts[r] + lane] = source[j + lane lanes + r] for lanes below ``count``."""
 
     def emit(context, builder, signature, arguments):
-        emitter, target, starts, source = simd.opened(context, builder, signature, arguments, 0, 2, 3)
+        emitter, target, starts, source = opened(context, builder, signature, arguments, 0, 2, 3)
         _, i, _, _, j, count = arguments
         rows = [emitter.load(source, builder.add(j, constant(n * emitter.lanes))) for n in range(emitter.lanes)]
         columns = [
@@ -60,7 +60,7 @@ def add_vectors(typing, source, i, step, count, target, j):
     """Vector target[j] += sum over n below ``count`` of the vectors source[i + n step]."""
 
     def emit(context, builder, signature, arguments):
-        emitter, source, target = simd.opened(context, builder, signature, arguments, 0, 4)
+        emitter, source, target = opened(context, builder, signature, arguments, 0, 4)
         _, i, step, count, _, j = arguments
         total = cgutils.alloca_once(builder, emitter.vector)
         builder.store(emitter.load(target, j), total)
@@ -79,7 +79,7 @@ def add_row(typing, source, i, count, target, j):
     """Vector target[j] = sum of the vectors that source[i : i + count] is cut into, the last filled up with zeros."""
 
     def emit(context, builder, signature, arguments):
-        emitter, source, target = simd.opened(context, builder, signature, arguments, 0, 3)
+        emitter, source, target = opened(context, builder, signature, arguments, 0, 3)
         _, i, count, _, j = arguments
         lanes = constant(emitter.lanes)
         total = cgutils.alloca_once(builder, emitter.vector)
@@ -99,7 +99,7 @@ def divide_vector(typing, vectors, i, number):
     """Vector vectors[i] /= number."""
 
     def emit(context, builder, signature, arguments):
-        emitter, vectors = simd.opened(context, builder, signature, arguments, 0)
+        emitter, vectors = opened(context, builder, signature, arguments, 0)
         _, i, number = arguments
         emitter.store(builder.fdiv(emitter.load(vectors, i), emitter.splat(number)), vectors, i)
         return context.get_dummy_value()

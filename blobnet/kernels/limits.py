@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from blobnet import config
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.instructions import Emitter
 from blobnet.kernels.parallel import parallel_for
 
 # Sums under way at once, as many as in the innermost loop of the matrix product: enough to hide the latency.
@@ -63,7 +64,7 @@ def _run_chains(typing, steps, sums, i):
 
     def emit(context, builder, signature, arguments):
         array = context.make_array(signature.args[1])(context, builder, arguments[1])
-        emitter = simd.Emitter(builder, context, signature.args[1].dtype)
+        emitter = Emitter(builder, context, signature.args[1].dtype)
         half = ir.Constant(emitter.vector, [0.5] * emitter.lanes)
         chains = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in range(CHAINS)]
         with cgutils.for_range(builder, arguments[0]):

@@ -10,8 +10,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.instructions import Emitter, opened
 
 # Vectors in hand at once: so many additions of a sum need not wait for each other.
 VECTORS = 4
@@ -25,7 +25,7 @@ def at(typing, base, position):
     """
 
     def emit(context, builder, signature, arguments):
-        _, memory = simd.opened(context, builder, signature, arguments, 0)
+        _, memory = opened(context, builder, signature, arguments, 0)
         return builder.gep(memory, [arguments[1]])
 
     return types.CPointer(base.dtype)(base, types.intp), emit
@@ -73,7 +73,7 @@ def largest(typing, count, row, known):
 
     def emit(context, builder, signature, arguments):
         count, row, known = arguments
-        emitter = simd.Emitter(builder, context, known_type)
+        emitter = Emitter(builder, context, known_type)
         start, lanes = (ir.Constant(count.type, number) for number in (0, emitter.lanes))
         best = cgutils.alloca_once_value(builder, emitter.splat(known))
 
@@ -118,7 +118,7 @@ class _Row:
         self._inputs = [builder.extract_value(inputs, i) for i in range(len(input_types))]
         self._outputs = [builder.extract_value(outputs, i) for i in range(len(output_types))]
         dtype = (*input_types, *output_types)[0].dtype
-        self.emitter = simd.Emitter(builder, context, dtype)
+        self.emitter = Emitter(builder, context, dtype)
         self._numbers = [
             self.emitter.splat(context.cast(builder, builder.extract_value(numbers, i), kind, dtype))
             for i, kind in enumerate(number_types)

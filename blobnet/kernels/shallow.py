@@ -22,10 +22,11 @@ from numba.extending import intrinsic
 from blobnet.kernels import patches, simd
 from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.instructions import constant, opened
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.patches import Axis
 from blobnet.kernels.product import MOST_PARTS, even_part
-from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS, constant
+from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
 from blobnet.kernels.workspace import work_array
 
 # Filters and taps of a tile of gradients.
@@ -256,7 +257,7 @@ def _dealing(stride: int):
         """frame[i + row pitch + p + q] = source[j + starts[row] + r + q stride] for q < n and (p, n) = dealt[r]."""
 
         def emit(context, builder, signature, arguments):
-            emitter, frame, source, starts, dealt = simd.opened(context, builder, signature, arguments, 0, 3, 5, 7)
+            emitter, frame, source, starts, dealt = opened(context, builder, signature, arguments, 0, 3, 5, 7)
             _, i, pitch, _, j, _, rows, _ = arguments
             table = [builder.load(builder.gep(dealt, [constant(number)])) for number in range(2 * stride)]
             places, counts = table[::2], table[1::2]
@@ -313,7 +314,7 @@ def _multiply_tile(typing, w, i, frame, taps, depth, vectors, vector, stop, pixe
     """
 
     def emit(context, builder, signature, arguments):
-        emitter, w, frame, taps, vectors, y, bias, addend = simd.opened(
+        emitter, w, frame, taps, vectors, y, bias, addend = opened(
             context, builder, signature, arguments, 0, 2, 3, 5, 9, 13, 16
         )
         _, i, _, _, depth, _, vector, stop, pixels, _, j, step, rows, _, row, least, _, accumulate = arguments
@@ -376,7 +377,7 @@ def _add_products(
     """
 
     def emit(context, builder, signature, arguments):
-        emitter, frame, taps, dy, whole, ends, totals = simd.opened(
+        emitter, frame, taps, dy, whole, ends, totals = opened(
             context, builder, signature, arguments, 0, 1, 4, 8, 10, 14
         )
         _, _, tap, last_tap, _, j, step, last_row, _, wholes, _, end_count, left, later, _, k = arguments

@@ -1,203 +1,27 @@
 """Vectors: the few operations on several numbers at once that the compiler does not find by itself.
 
-The host's processor sets how many numbers a vector holds, at most ``config.vector_bits``. Each function below is a
-numba intrinsic: called in a kernel as ``copy_first(target, i, source, j, n)``, it writes the instructions (LLVM's)
-in place of the call. ``Emitter`` is the vocabulary they are written in. Arrays are C-contiguous; positions count
-elements from the start of the memory.
+Each function below is a numba intrinsic: called in a kernel as ``copy_first(target, i, source, j, n)``, it writes the
+instructions (``instructions``, LLVM's) in place of the call. Arrays are C-contiguous; positions count elements from the
+start of the memory.
 
 The sizes of the matrix product's tile follow from the number of vector registers: MR x NV vectors of sums,
 NV of one operand and one of the other must fit (Goto and van de Geijn 2008, section 6).
 """
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from blobnet import config
+from blobnet.kernels.instructions import REGISTERS, VECTOR_BYTES, constant, opened
 from blobnet.kernels.workspace import CACHE_LINE
 
-_features = llvmlite.binding.get_host_cpu_features()
-_registers = 32 if _features.get("avx512f") or _features.get("neon") else 16
-
-_widest = 64 if _features.get("avx512f") else 32 if _features.get("avx2") else 16
-
-VECTOR_BYTES = min(_widest, config.vector_bits() // 8)
-TILE_ROWS = 8 if _registers == 32 else 4  # MR
+TILE_ROWS = 8 if REGISTERS == 32 else 4  # MR
 TILE_VECTORS = 3  # NV
 
 
 def lanes(dtype) -> int:
     """Elements of a NumPy type in one vector."""
     return VECTOR_BYTES // dtype.itemsize
-
-
-class Emitter:
-    """Writes vector instructions for one element type into a function being compiled."""
-
-    def __init__(self, builder: ir.IRBuilder, context, element: types.Type):
-        self.builder = builder
-        self.scalar = context.get_value_type(element)
-        self.lanes = VECTOR_BYTES * 8 // element.bitwidth
-        self.vector = ir.VectorType(self.scalar, self.lanes)
-        self.itemsize = element.bitwidth // 8
-        self._suffix = f"v{self.lanes}f{element.bitwidth}"
-
-    def address(self, base: ir.Value, position: ir.Value | int) -> ir.Value:
-        return self.builder.gep(base, [constant(position)])
-
-    def load(self, base: ir.Value, position) -> ir.Value:
-        return self.builder.load(self._at(base, position), align=self.itemsize)
-
-    def store(self, vector: ir.Value, base: ir.Value, position) -> None:
-        self.builder.store(vector, self._at(base, position, vector.type), align=4)
-
-    def load_first(self, base: ir.Value, position, count: ir.Value) -> ir.Value:
-        """The first ``count`` lanes; the others are 0 and their memory is not touched."""
-        return self.load_firsts(base, [position], count)[0]
-
-    def load_firsts(self, base: ir.Value, positions: list, count: ir.Value) -> list[ir.Value]:
-        """``load_first`` at several positions; whole vectors take a shorter way."""
-        vectors = [cgutils.alloca_once(self.builder, self.vector) for _ in positions]
-        whole = self.builder.icmp_signed(">=", count, constant(self.lanes))
-        with self.builder.if_else(whole) as (then, otherwise):
-            with then:
-                for position, vector in zip(positions, vectors, strict=True):
-                    self.builder.store(self.load(base, position), vector)
-            with otherwise:
-                mask = self.first(count)
-                for position, vector in zip(positions, vectors, strict=True):
-                    self.builder.store(self.load_masked(base, position, mask), vector)
-        return [self.builder.load(vector) for vector in vectors]
-
-    def load_masked(self, base: ir.Value, position, mask: ir.Value) -> ir.Value:
-        """The lanes of the mask; the others are 0 and their memory is not touched."""
-        arguments = [self._at(base, position), _int32(self.itemsize), mask, self.zero()]
-        return self._call(f"llvm.masked.load.{self._suffix}.p0", self.vector, arguments)
-
-    def store_first(self, vector: ir.Value, base: ir.Value, position, count: ir.Value) -> None:
-        """The first ``count`` lanes; the memory of the others is not touched."""
-        self.store_masked(vector, base, position, self.first(count))
-
-    def store_masked(self, vector: ir.Value, base: ir.Value, position, mask: ir.Value) -> None:
-        """The lanes of the mask; the memory of the others is not touched."""
-        kind = self._suffix if vector.type == self.vector else f"v{self.lanes}i32"
-        arguments = [vector, self._at(base, position, vector.type), _int32(4), mask]
-        self._call(f"llvm.masked.store.{kind}.p0", ir.VoidType(), arguments)
-
-    def store_before(self, end: ir.Value, vector: ir.Value, base: ir.Value, position) -> None:
-        """All lanes, but none at ``end`` or beyond."""
-        room = self.builder.sub(end, position)
-        with self.builder.if_else(self.builder.icmp_signed(">=", room, constant(self.lanes))) as (whole, part):
-            with whole:
-                self.store(vector, base, position)
-            with part:
-                self.store_first(vector, base, position, room)
-
-    def add_wide(self, vector: ir.Value, totals: ir.Value, number: int) -> None:
-        """totals[number lanes + lane], float64, grows by the vector."""
-        wide = ir.VectorType(ir.DoubleType(), self.lanes)
-        if vector.type != wide:
-            vector = self.builder.fpext(vector, wide)
-        pointer = self._at(totals, number * self.lanes, wide)
-        self.builder.store(self.builder.fadd(self.builder.load(pointer, align=8), vector), pointer, align=8)
-
-    def first(self, count: ir.Value) -> ir.Value:
-        """A mask of the first ``count`` lanes."""
-        limits = self.splat(self.builder.trunc(count, ir.IntType(32)))
-        return self.builder.icmp_signed("<", _pattern(list(range(self.lanes))), limits)
-
-    def zero(self) -> ir.Value:
-        return ir.Constant(self.vector, [0.0] * self.lanes)
-
-    def splat(self, scalar: ir.Value) -> ir.Value:
-        """A vector with the scalar in every lane."""
-        undefined = ir.Constant(ir.VectorType(scalar.type, self.lanes), ir.Undefined)
-        one = self.builder.insert_element(undefined, scalar, _int32(0))
-        return self.builder.shuffle_vector(one, undefined, _pattern([0] * self.lanes))
-
-    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """a b + c, rounded once where the processor can."""
-        return self._call(f"llvm.fmuladd.{self._suffix}", self.vector, [a, b, c])
-
-    def root(self, vector: ir.Value) -> ir.Value:
-        return self._call(f"llvm.sqrt.{self._suffix}", self.vector, [vector])
-
-    def where_positive(self, sign: ir.Value, vector: ir.Value) -> ir.Value:
-        """The vector where the sign is positive or NaN, else 0: what passes a ReLU."""
-        return self.builder.select(self.builder.fcmp_ordered("<=", sign, self.zero()), self.zero(), vector)
-
-    def fetch(self, base: ir.Value, position: ir.Value, cache: int, to_write: bool = False) -> None:
-        """Have the memory at a position, if there is some, on its way to the first or second cache."""
-        pointer = self.builder.bitcast(self.address(base, position), ir.IntType(8).as_pointer())
-        hints = (int(to_write), 4 - cache, 1)
-        self._call("llvm.prefetch.p0", ir.VoidType(), [pointer, *map(_int32, hints)])
-
-    def keep_order(self) -> None:
-        """No load crosses this line: loaded all at once, the vectors to come would not fit into the registers."""
-        nothing = ir.FunctionType(ir.VoidType(), [])
-        self.builder.asm(nothing, "", "~{memory}", [], side_effect=True)
-
-    def combine(self, matrix: list[list[float]], vectors: list[ir.Value]) -> list[ir.Value]:
-        """The matrix times the column of vectors; zeros of the matrix cost nothing."""
-        results = []
-        for row in matrix:
-            total = self.zero()
-            for factor, vector in zip(row, vectors, strict=True):
-                if factor:
-                    total = self.multiply_add(ir.Constant(self.vector, [factor] * self.lanes), vector, total)
-            results.append(total)
-        return results
-
-    def nothing_of(self, vectors: list[ir.Value]) -> ir.Value:
-        """0 times each vector, summed: two sums under way at once."""
-        zero, halves = self.zero(), []
-        for half in (vectors[::2], vectors[1::2]):
-            total = zero
-            for vector in half:
-                total = self.multiply_add(vector, zero, total)
-            halves.append(total)
-        return self.builder.fadd(*halves)
-
-    def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
-        """R rows of L lanes as L columns of R, packed one after the other into R vectors; R a power of two.
-
-        Interleaving row i with row i + R / 2, over and over, moves every element to its place after log2 R rounds.
-        """
-        half = len(rows) // 2
-        low = [lane // 2 + lane % 2 * self.lanes for lane in range(self.lanes)]
-        high = [lane + self.lanes // 2 for lane in low]
-        for _ in range(half.bit_length()):
-            rows = [
-                self.builder.shuffle_vector(rows[i], rows[i + half], _pattern(pattern))
-                for i in range(half)
-                for pattern in (low, high)
-            ]
-        return rows
-
-    def halves(self, vectors: list[ir.Value]) -> list[list[ir.Value]]:
-        """Of each pair of vectors elements 0, 2, 4 and so on, and elements 1, 3, 5."""
-        patterns = (_pattern(list(range(first, 2 * self.lanes, 2))) for first in (0, 1))
-        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
-        return [[self.builder.shuffle_vector(*pair, pattern) for pair in pairs] for pattern in patterns]
-
-    def lane_sums(self, vectors: list[ir.Value]) -> list[ir.Value]:
-        """The sum of the lanes of each vector, side by side in as few vectors as hold them."""
-        vectors = vectors + [self.zero()] * (-len(vectors) % self.lanes)
-        for _ in range(self.lanes.bit_length() - 1):
-            vectors = [self.builder.fadd(*pair) for pair in zip(*self.halves(vectors), strict=True)]
-        return vectors
-
-    def _at(self, base: ir.Value, position, kind: ir.Type | None = None) -> ir.Value:
-        return self.builder.bitcast(self.address(base, position), (kind or self.vector).as_pointer())
-
-    def _call(self, name: str, result: ir.Type, arguments: list[ir.Value]) -> ir.Value:
-        module = self.builder.module
-        function = module.globals.get(name)
-        if function is None:
-            signature = ir.FunctionType(result, [argument.type for argument in arguments])
-            function = ir.Function(module, signature, name)
-        return self.builder.call(function, arguments)
 
 
 @intrinsic
@@ -515,28 +339,3 @@ def products_with_shifts(shifts: int):
         return types.void(x, index, y, index, offsets, index, index, index, sums), emit
 
     return multiply_shifted
-
-
-def opened(context, builder, signature, arguments, *arrays):
-    """An emitter for the element type of the first array, and the memory of each array argument, or pointer."""
-    kinds = [signature.args[number] for number in arrays]
-    memory = [
-        context.make_array(kind)(context, builder, arguments[number]).data
-        if isinstance(kind, types.Array)
-        else arguments[number]
-        for kind, number in zip(kinds, arrays, strict=True)
-    ]
-    return Emitter(builder, context, kinds[0].dtype), *memory
-
-
-def constant(value: ir.Value | int) -> ir.Value:
-    """A number to count or address with; a value already is one."""
-    return value if isinstance(value, ir.Value) else ir.Constant(ir.IntType(64), value)
-
-
-def _int32(value: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(32), value)
-
-
-def _pattern(lanes: list[int]) -> ir.Constant:
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)

@@ -12,9 +12,10 @@ from numba.extending import intrinsic
 
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.instructions import constant, opened
 from blobnet.kernels.parallel import parallel_for
 from blobnet.kernels.product import WORTH_A_THREAD, even_part
-from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS, constant
+from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
 
 # Most rows of a block of the result, depth of a slice of its sums, and elements of the second operand that it reads for
 # a slice, which stay in the second cache: the shorter the sums are, the longer the rows.
@@ -100,7 +101,7 @@ def _tile(vectors: int, whole: bool):
         """
 
         def emit(context, builder, signature, arguments):
-            emitter, a, b, c, bias, addend = simd.opened(context, builder, signature, arguments, 0, 2, 6, 10, 13)
+            emitter, a, b, c, bias, addend = opened(context, builder, signature, arguments, 0, 2, 6, 10, 13)
             _, i, _, j, step, depth, _, k, rows, columns, _, row, least, _, accumulate = arguments
             last, mask = builder.sub(rows, constant(1)), emitter.first(columns)
 

@@ -14,8 +14,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from blobnet.kernels import simd
-from blobnet.kernels.simd import constant
+from blobnet.kernels.instructions import Emitter, constant, opened
 
 _INT32 = ir.IntType(32)
 
@@ -41,7 +40,7 @@ def largest(size: Size | None = None):
         """
 
         def emit(context, builder, signature, arguments):
-            emitter, image, y, mask = simd.opened(context, builder, signature, arguments, 0, 7, 9)
+            emitter, image, y, mask = opened(context, builder, signature, arguments, 0, 7, 9)
             _, pitch, window, count, top, left, width, _, k, _, end = arguments
             lowest = ir.Constant(emitter.vector, [float("-inf")] * emitter.lanes)
             scan = _Scan(emitter, image, pitch, window, size, left, width, lowest)
@@ -82,7 +81,7 @@ def largest(size: Size | None = None):
 class _Scan:
     """A row of windows met vector by vector, and each of those tap by tap."""
 
-    def __init__(self, emitter: simd.Emitter, image, pitch, window, size: Size | None, left, width, outside):
+    def __init__(self, emitter: Emitter, image, pitch, window, size: Size | None, left, width, outside):
         self._emitter, self._image, self._pitch, self._size = emitter, image, pitch, size
         self._left, self._width, self._outside = left, width, outside
         given = [emitter.builder.extract_value(window, number) for number in range(3)]
