@@ -86,6 +86,11 @@ class Blob:
             gradient[...], storage.cleared = 0, False
         return gradient
 
+    @property
+    def cleared(self) -> bool:
+        """Whether the diff stands for zeros, whatever it holds."""
+        return self._storage["diff"].cleared
+
     def gradient_sum(self) -> tuple[np.ndarray, int]:
         """The ``gradient`` and beta: it becomes beta times itself plus a sum. With 0 it holds anything before."""
         storage = self._storage["diff"]
@@ -154,6 +159,11 @@ class Blob:
         self._storage["data"], other._storage["data"] = other._storage["data"], self._storage["data"]
         self._views.pop("data", None)
         other._views.pop("data", None)
+
+    @property
+    def memory(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """What data and diff lie in, None where they have not been made."""
+        return self._storage["data"].flat, self._storage["diff"].flat
 
     def buffer(self, part: str) -> int:
         """Which buffer holds the data or diff (``part``): the same number for blobs that share it."""

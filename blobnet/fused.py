@@ -92,6 +92,8 @@ class Group:
 class ClippedConvolution(Group):
     """Convolution, then ReLU: the sums are clipped as they are written, dy as it is summed for the bias."""
 
+    steady = True
+
     @property
     def convolution(self) -> Convolution:
         return self.layers[0]
@@ -209,6 +211,8 @@ class NormalizedSum(NormalizedLine):
 
 class ClippedSum(Group):
     """Eltwise SUM of two bottoms, then ReLU: y = max(0, c0 x0 + c1 x1), dxi = ci g, g = dy where y > 0, else 0."""
+
+    steady = True
 
     def forward_as_one(self, backward_follows: bool) -> None:
         (x, z), y = (blob.data.reshape(-1) for blob in self.bottom), self.top.data.reshape(-1)

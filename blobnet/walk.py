@@ -60,8 +60,15 @@ class Walk:
         reference = config.reference_kernels()
         plan = [] if reference else fusion.plan_fusion(self._net.param.layer, lean, frozen)
         self._fusion = Fusion(self._net, plan, FROZEN_GROUPS if frozen else GROUPS, lean)
-        steps = self._fusion.steps(0, len(self._net.layers) - 1) if frozen and not reference else []
-        self._replays = {step: Replay(self._seen_blobs(*step)) for step in steps if self._is_steady(*step)}
+        steps = self._fusion.steps(0, len(self._net.layers) - 1) if lean and not reference else []
+        steady = [step for step in steps if self._is_steady(*step)]
+        self._forward_replays = {step: Replay(self._seen_blobs(*step)) for step in steady}
+        self._backward_replays = {
+            step: Replay(self._seen_blobs(*step), self._learned(step[0]))
+            for step in steady
+            if self._net.layer_need_backward[step[0][0]]
+        }
+        self._reshaped = False
 
     def hidden(self) -> set[str]:
         """The names of the blobs between layers that run as one."""
@@ -74,9 +81,9 @@ class Walk:
     def forward(self, first: int, last: int) -> float:
         """Run layers first to last; returns the loss: the sum of data times diff over all weighted tops."""
         loss = 0.0
-        replays = {} if self._net.before_forward or self._net.after_forward else self._replays
+        self._check_replays()
         for step in self._fusion.steps(first, last):
-            if replay := replays.get(step):
+            if replay := self._forward_replays.get(step):
                 replay.run(functools.partial(self._forward_step, *step))
             else:
                 loss += self._forward_step(*step)
@@ -84,10 +91,12 @@ class Walk:
 
     def backward(self, first: int, last: int) -> None:
         """Run the backward passes of layers first down to last, those that the plan needs."""
-        for indices, group in reversed(self._fusion.steps(last, first)):
-            if group is None or not self._backward_group(group):
-                for index in reversed(indices):
-                    self._backward_layer(index)
+        self._check_replays()
+        for step in reversed(self._fusion.steps(last, first)):
+            if replay := self._backward_replays.get(step):
+                replay.run(functools.partial(self._backward_step, *step))
+            else:
+                self._backward_step(*step)
 
     def reshape(self, index: int) -> None:
         """Carry the shapes of a layer's bottoms through it."""
@@ -95,16 +104,31 @@ class Walk:
         layer.reshape(bottom, top)
         layer.charge_tops(bottom, top)
         self._seen_shapes[index] = _shapes(bottom)
+        self._reshaped = True
 
     def _is_steady(self, indices: range, group: Group | None) -> bool:
         """Whether a step runs regions only, the same ones while its blobs keep their memory, and gives no loss."""
-        runs_regions = self._net.layers[indices[0]].steady if group is None else group.steady
+        first = self._net.layers[indices[0]]
+        runs_regions = first.is_own and first.steady if group is None else group.steady
         return runs_regions and not any(self._losses[index] for index in indices)
 
     def _seen_blobs(self, indices: range, group: Group | None) -> list[Blob]:
         """The blobs of a step, but for those that a group does not make."""
         blobs = dict.fromkeys(blob for index in indices for blob in self._blobs[index])
-        return [blob for blob in blobs if group is None or blob not in group.hidden]
+        return [blob for blob in blobs if group is None or blob not in group.hidden] + self._learned(indices)
+
+    def _learned(self, indices: range) -> list[Blob]:
+        """The learnable blobs of layers."""
+        return [blob for index in indices for blob in self._net.layers[index].blobs]
+
+    def _check_replays(self) -> None:
+        """Before a pass: forget what layers ran before they were reshaped, and where hooks want to see each of them."""
+        net = self._net
+        hooks = net.before_forward, net.after_forward, net.before_backward, net.after_backward
+        if self._reshaped or any(hooks):
+            for replay in (*self._forward_replays.values(), *self._backward_replays.values()):
+                replay.forget()
+        self._reshaped = False
 
     def _forward_step(self, indices: range, group: Group | None) -> float:
         if group is not None and self._forward_group(group):
@@ -147,6 +171,11 @@ class Walk:
             if 0 in blob.shape:
                 self._net.layers[index].fail(f"{describe(blob)} is empty; every extent must be 1 or more")
         self._ready_shapes[index] = _shapes(blobs)
+
+    def _backward_step(self, indices: range, group: Group | None) -> None:
+        if group is None or not self._backward_group(group):
+            for index in reversed(indices):
+                self._backward_layer(index)
 
     def _backward_group(self, group: Group) -> bool:
         """Run layers backward as one where every gradient is wanted, unless a hook wants to see each."""

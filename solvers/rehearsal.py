@@ -69,7 +69,7 @@ def script(solver: Solver) -> pb.SolverParameter:
 def _part(layer: Layer, net: Net) -> pb.LayerParameter:
     """What stands for the layer: the same without fillers, or an input."""
     part = pb.LayerParameter()
-    if layer.param.bottom and layer.type != "Python" and type(layer).__module__.startswith("blobnet.layers."):
+    if layer.param.bottom and layer.type != "Python" and layer.is_own:
         part.CopyFrom(layer.param)
         _clear_fillers(part)
     else:

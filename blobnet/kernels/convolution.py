@@ -25,7 +25,7 @@ from blobnet.kernels import depthwise, patches, product, reference, shallow, sim
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
-from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.parallel import holds, parallel_for, repeated
 from blobnet.kernels.product import Layout
 from blobnet.kernels.workspace import work_array
 
@@ -72,18 +72,18 @@ def forward(
         return
     least = 0.0 if clip else -math.inf
     if _by_one_pixel(geometry, x, group):
-        filters = _ordered(kept, "unpacked", unpacked.panels, w[:, :, 0])
+        filters = _ordered(kept, "unpacked", unpacked.panels, w[:, :, 0], kept is not None)
         unpacked.multiply(filters, x, y, bias, least, addend)
         return
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
     if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
-        kept, "finite", all_finite, w
+        kept, "finite", holds, all_finite, w
     ):
         filters = None if kept is None else _ordered(kept, "transformed", winograd.transformed, w, True)
         if winograd.correlate(x, w, y, geometry, bias, least, addend, filters=filters):
             return
     if shallow.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, shallow.FORWARD_LIMITS):
-        filters = _ordered(kept, "unpacked", unpacked.panels, w.reshape(len(w), -1))
+        filters = _ordered(kept, "unpacked", unpacked.panels, w.reshape(len(w), -1), kept is not None)
         shallow.forward(x, filters, y, geometry, bias, least, addend)
         return
     frame, _, _, _, step = patches.patches(geometry)
@@ -109,7 +109,7 @@ def backward_weights(
         return
     if group == x.shape[1] > 1:
         if beta == 0:
-            dw[...] = 0
+            repeated(dw.fill, 0)
         depthwise.backward_weights(x, dy, dw, geometry)
         return
     tiled = winograd.pays(geometry, len(x), x.shape[1], len(dw), group, x.dtype, winograd.LEAST_TILES_OF_WEIGHTS)
@@ -131,7 +131,7 @@ def backward_data(
     dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
 ) -> None:
     """dx = the gradient of the input (+ bias, where this is the forward pass of a deconvolution)."""
-    if config.reference_kernels() or not all_finite(w):
+    if config.reference_kernels() or not holds(all_finite, w):
         reference.backward_data(dy, w, dx, geometry, group, bias)
         return
     if group == dx.shape[1] > 1:
@@ -156,7 +156,7 @@ def backward_data(
     in_place = _pays_in_place(w, w.shape[1], len(w) // group * w.shape[2])
     turned = [w if _lie_turned(geometry) else _turned(w, group, phase.taps) for phase in phases]
     if not all(len(phase.taps) for phase in phases):
-        dx[...] = 0 if bias is None else bias[:, None]
+        repeated(np.copyto, dx, 0 if bias is None else bias[:, None])
     for part in _portions(dy, frame, dy.shape[2]):
         source = patches.frames(dy[part], frame)
         layouts = _phase_layouts(geometry, len(source), dx.shape[1], len(w), group)
@@ -218,14 +218,14 @@ def _ordered(kept: dict | None, key: object, make: Callable, *args):
     return kept[key]
 
 
-def backward_bias(dy: np.ndarray, db: np.ndarray) -> None:
-    """db[o] += sum over n, p of dy[n, o, p]."""
-    parallel_for(sum_channels, len(db), dy, db)
+def backward_bias(dy: np.ndarray, db: np.ndarray, beta: int) -> None:
+    """db[o] = sum over n, p of dy[n, o, p] + beta db[o]; beta 0 or 1, and with 0 the old db is not read."""
+    parallel_for(sum_channels, len(db), dy, db, beta)
 
 
-def clip_gradient(y: np.ndarray, dy: np.ndarray, g: np.ndarray | None, db: np.ndarray) -> None:
-    """g = dy, but 0 where y is clipped, and db[o] += sum over n, p of g[n, o, p]; g None: in place of dy."""
-    parallel_for(clip_and_sum_channels, len(db), y, dy, g, db)
+def clip_gradient(y: np.ndarray, dy: np.ndarray, g: np.ndarray | None, db: np.ndarray, beta: int) -> None:
+    """g = dy, but 0 where y is clipped, and ``backward_bias`` of g; g None: in place of dy."""
+    parallel_for(clip_and_sum_channels, len(db), y, dy, g, db, beta)
 
 
 def _portions(source: np.ndarray, frame: patches.Frame, pixels: int) -> Iterator[slice]:
@@ -291,7 +291,7 @@ def turn_filters(start, stop, w, taps, turned):
 
 
 @jit
-def clip_and_sum_channels(start, stop, y, dy, g, db):
+def clip_and_sum_channels(start, stop, y, dy, g, db, beta):
     """``clip_gradient`` for the channels start to stop, image by image, as they lie in memory."""
     nothing = dy.dtype.type(0)
     totals = np.zeros(stop - start)
@@ -306,12 +306,12 @@ def clip_and_sum_channels(start, stop, y, dy, g, db):
                 total += target[p]
             totals[c - start] += total
     for c in range(start, stop):
-        db[c] += totals[c - start]
+        db[c] = totals[c - start] + (db[c] if beta else 0)
 
 
 @jit
-def sum_channels(start, stop, dy, db):
-    """db[c] += sum over n and p of dy[n, c, p], for the channels start to stop."""
+def sum_channels(start, stop, dy, db, beta):
+    """``backward_bias`` for the channels start to stop."""
     totals = np.zeros(stop - start)
     for n in range(dy.shape[0]):
         for c in range(start, stop):
@@ -320,4 +320,4 @@ def sum_channels(start, stop, dy, db):
                 total += values[p]
             totals[c - start] += total
     for c in range(start, stop):
-        db[c] += totals[c - start]
+        db[c] = totals[c - start] + (db[c] if beta else 0)

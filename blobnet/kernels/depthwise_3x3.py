@@ -16,8 +16,9 @@ from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.instructions import Emitter, constant, opened
-from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.parallel import parallel_for, repeated
 from blobnet.kernels.rows import at, total
+from blobnet.kernels.workspace import work_array
 
 TAPS = 3
 # Bytes of a band of rows, which all strips go down while it is in the nearest cache. When a vector is read or written,
@@ -42,7 +43,9 @@ def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bia
 def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     """dx[n, c] = dy[n, c] spread by w[c]; at stride 1 a convolution with the filter turned round."""
     if geometry.stride[0] == 1:
-        _run(correlate, dy, np.ascontiguousarray(w.reshape(len(w), -1)[:, ::-1]), dx, geometry, bias)
+        turned = work_array("filters", (len(w), TAPS * TAPS), w.dtype)
+        repeated(np.copyto, turned, w.reshape(turned.shape)[:, ::-1])
+        _run(correlate, dy, turned, dx, geometry, bias)
     else:
         _run(spread, dy, w, dx, geometry, bias)
 

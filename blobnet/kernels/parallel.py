@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
@@ -29,6 +30,8 @@ APART = 1 << 12
 
 # Parts of a region for each thread: more than one, so that a thread which falls behind leaves some to the others.
 PARTS_OF_A_THREAD = 4
+
+_Result = TypeVar("_Result")
 
 
 class _Worker(threading.Thread):
@@ -66,11 +69,14 @@ class _Unheard(list):
         """Nothing is kept."""
 
 
+_UNHEARD = _Unheard()
+
+
 class _Own(threading.local):
     """Of each thread: its board when it runs alone, and the calls that are recorded."""
 
     board: np.ndarray | None = None
-    calls: list[Callable[[], bool]] = _Unheard()
+    calls: list[Callable[[], bool]] = _UNHEARD
 
 
 _own = _Own()
@@ -149,23 +155,42 @@ def _run_region(
 
 
 def record(run: Callable[[], object]) -> list[Callable[[], bool]] | None:
-    """Run something: the calls that run its regions again, and look again at what ``holds``, until one returns True.
+    """Run something: the calls that run its regions again, and what is ``repeated``, and look again at what ``holds``.
 
-    None where that would not do what it has done.
+    They are to be made until one returns True. None where that would not do what it has done.
     """
-    _own.calls = calls = []
-    try:
-        run()
-    finally:
-        _own.calls = _Unheard()
+    calls: list[Callable[[], bool]] = []
+    _recorded_by(calls, run)
     return None if _fail in calls else calls
+
+
+def repeated(function: Callable, *args, **options) -> None:
+    """Call a function between regions that does its work again when called again with the same arguments."""
+    call = functools.partial(_done, function, *args, **options)
+    _own.calls.append(call)
+    _recorded_by(_UNHEARD, call)
 
 
 def holds(condition: Callable[..., bool], *args) -> bool:
     """Whether a condition holds on which depends what runs next."""
-    found = condition(*args)
+    found = _recorded_by(_UNHEARD, functools.partial(condition, *args))
     _own.calls.append((lambda: not condition(*args)) if found else _fail)
     return found
+
+
+def _recorded_by(calls: list[Callable[[], bool]], run: Callable[[], _Result]) -> _Result:
+    """What ``run`` returns, while others record its calls."""
+    others, _own.calls = _own.calls, calls
+    try:
+        return run()
+    finally:
+        _own.calls = others
+
+
+def _done(function: Callable, *args, **options) -> bool:
+    """Call a function; False: it has not failed."""
+    function(*args, **options)
+    return False
 
 
 def _fail() -> bool:

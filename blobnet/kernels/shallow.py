@@ -23,7 +23,7 @@ from blobnet.kernels import patches, simd
 from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.instructions import constant, opened
-from blobnet.kernels.parallel import parallel_for, scratch
+from blobnet.kernels.parallel import parallel_for, repeated, scratch
 from blobnet.kernels.patches import Axis
 from blobnet.kernels.product import MOST_PARTS, even_part
 from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
@@ -168,10 +168,16 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     tiles = -(-len(dw) // FILTERS), -(-depth // TAPS)
     sums = work_array("parts", (parts, *tiles, -(-FILTERS * TAPS // lanes) * lanes), dw.dtype)
     parallel_for(add_gradients, parts, x, dy, bands, sums, scratch=_frames(x, bands))
-    with np.errstate(all="ignore"):
-        total = sums.sum(axis=0)[..., : FILTERS * TAPS].reshape(*tiles, FILTERS, TAPS).swapaxes(1, 2)
-        gradient = total.reshape(-1, tiles[1] * TAPS)[: len(dw), :depth].reshape(dw.shape)
-        dw[...] = gradient + dw if beta else gradient
+    repeated(_add_parts, sums, depth, dw, beta)
+
+
+@np.errstate(all="ignore")
+def _add_parts(sums: np.ndarray, depth: int, dw: np.ndarray, beta: int) -> None:
+    """The gradient from the tiles of its parts [parts, rows of tiles, tiles of a row, elements]."""
+    rows, columns = sums.shape[1:3]
+    total = sums.sum(axis=0)[..., : FILTERS * TAPS].reshape(rows, columns, FILTERS, TAPS).swapaxes(1, 2)
+    gradient = total.reshape(-1, columns * TAPS)[: len(dw), :depth].reshape(dw.shape)
+    dw[...] = gradient + dw if beta else gradient
 
 
 def _frames(x: np.ndarray, bands: Bands) -> np.ndarray:

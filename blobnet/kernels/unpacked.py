@@ -13,9 +13,10 @@ from numba.extending import intrinsic
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import constant, opened
-from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.parallel import parallel_for, repeated
 from blobnet.kernels.product import WORTH_A_THREAD, even_part
 from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
+from blobnet.kernels.workspace import work_array
 
 # Most rows of a block of the result, depth of a slice of its sums, and elements of the second operand that it reads for
 # a slice, which stay in the second cache: the shorter the sums are, the longer the rows.
@@ -24,11 +25,21 @@ _ROWS, _DEPTH, _ELEMENTS = 64, 256, 384 * 256
 _AHEAD = 16
 
 
-def panels(a: np.ndarray) -> np.ndarray:
-    """a [M, K] as ``multiply`` reads it: TILE_ROWS rows side by side, the last one again where there are no more."""
-    tiles = -(-len(a) // TILE_ROWS)
-    rows = a[np.minimum(np.arange(tiles * TILE_ROWS), len(a) - 1)]
-    return np.ascontiguousarray(rows.reshape(tiles, TILE_ROWS, a.shape[1]).swapaxes(1, 2))
+def panels(a: np.ndarray, keep: bool = False) -> np.ndarray:
+    """a [M, K] as ``multiply`` reads it: TILE_ROWS rows side by side, the last one again where there are no more.
+
+    In memory of their own, if they are to be kept.
+    """
+    shape = -(-len(a) // TILE_ROWS), a.shape[1], TILE_ROWS
+    packed = np.empty(shape, a.dtype) if keep else work_array("filters", shape, a.dtype)
+    repeated(_pack, a, packed)
+    return packed
+
+
+def _pack(a: np.ndarray, packed: np.ndarray) -> None:
+    tiles, depth, _ = packed.shape
+    rows = np.minimum(np.arange(tiles * TILE_ROWS), len(a) - 1)
+    packed[...] = a[rows].reshape(tiles, TILE_ROWS, depth).swapaxes(1, 2)
 
 
 def multiply(

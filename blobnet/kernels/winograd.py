@@ -236,7 +236,7 @@ def _sum_by_groups(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
     work = scratch(elements * (v_size + z_size) + row_size(inputs), x.dtype)
     what = x, inputs, dy, outputs, tiles, at_once, v_size, z_size
     parallel_for(sum_groups, groups, *what, sums, nothing, scratch=work)
-    if not all_finite(nothing):
+    if not holds(all_finite, nothing):
         return False
     work = scratch(padded(count) * LANES, dw.dtype)
     parallel_for(transform_groups_back, c, sums, dw, inputs.taps, accumulate, grain=8, scratch=work)
@@ -247,7 +247,7 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
     """Sums of a panel of outputs at a time, transformed back in the cache, over as many tiles as are kept at once."""
     o, c, count = dw.shape
     elements, rows, columns = inputs.side**2, whole_units(c), padded(o)
-    if accumulate and tiles > TILES_AT_ONCE and not (all_finite(x) and all_finite(dy)):
+    if accumulate and tiles > TILES_AT_ONCE and not (holds(all_finite, x) and holds(all_finite, dy)):
         return False
     for first in range(0, tiles, TILES_AT_ONCE):
         number = min(TILES_AT_ONCE, tiles - first)
@@ -258,7 +258,7 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
         nothing = np.zeros(number, x.dtype)
         what = first, x, inputs, v, dy, outputs, z, number, nothing
         parallel_for(transform_both, number, *what, grain=product.MR, scratch=scratch(row_size(inputs), x.dtype))
-        if not all_finite(nothing):
+        if not holds(all_finite, nothing):
             return False
         work = scratch((elements * PANEL + padded(count)) * UNIT, dw.dtype)
         items = -(-o // PANEL) * (rows // UNIT)

@@ -24,7 +24,8 @@ class Layer:
     bottoms, tops   (least, most) number of blobs; most None: any number
     in_place        whether a top may be one of the bottoms
     keeps_input     in place, a copy of the input is kept for the backward pass
-    steady          ``forward`` runs kernels and nothing else, the same ones while the blobs keep shapes and memory
+    steady          both passes run regions, what is ``repeated`` and nothing else, as long as the blobs keep shapes and
+                    memory, with what they read from blobs, or have made in reshape (see ``kernels.parallel``)
     loss            a loss layer: its first top has loss weight 1 unless the prototxt says otherwise
     automatic_tops  tops that the prototxt leaves out are made, so that a loss may go unnamed
     """
@@ -62,6 +63,11 @@ class Layer:
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if any(propagate_down):
             self.fail(f"{self.type} has no gradient, but a layer before it asks for one")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of the project's layers as it stands, not one that somebody has derived from them."""
+        return type(self).__module__.startswith(__package__)
 
     def has_backward(self, bottom_index: int) -> bool:
         """Whether ``force_backward`` may ask for the gradient of this bottom; not of labels."""

@@ -8,6 +8,7 @@ import numpy as np
 from blobnet.blob import Blob
 from blobnet.kernels import embedding
 from blobnet.kernels.gemm import gemm
+from blobnet.kernels.parallel import repeated
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import register
 
@@ -25,6 +26,8 @@ class InnerProduct(Layer):
         num_output, axis (1), transpose (false), bias_term (true), weight_filler, bias_filler
     Source: Caffe, inner_product_layer.cpp.
     """
+
+    steady = True
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         param = self.param.inner_product_param
@@ -53,7 +56,7 @@ class InnerProduct(Layer):
         transposed = self.param.inner_product_param.transpose
         gemm(self._rows(bottom[0].data), self.blobs[0].data, y, transpose_b=not transposed)
         if len(self.blobs) > 1:
-            y += self.blobs[1].data
+            repeated(np.add, y, self.blobs[1].data, out=y)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         dy = self._rows(top[0].diff)
@@ -64,7 +67,8 @@ class InnerProduct(Layer):
             dw, beta = self.blobs[0].gradient_sum()
             gemm(first, second, dw, transpose_a=True, beta=beta)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            self.blobs[1].add_to_diff(dy.sum(axis=0))
+            db, beta = self.blobs[1].gradient_sum()
+            repeated(_sum_rows, dy, db, beta)
         if propagate_down[0]:
             gemm(dy, self.blobs[0].data, self._rows(bottom[0].diff), transpose_b=transposed)
 
@@ -74,6 +78,11 @@ class InnerProduct(Layer):
     def _rows(self, array: np.ndarray) -> np.ndarray:
         """A bottom's or top's array as [M, K] or [M, N]."""
         return array.reshape(math.prod(array.shape[: self.input_axis]), -1)
+
+
+def _sum_rows(rows: np.ndarray, total: np.ndarray, beta: int) -> None:
+    """total = the sum of the rows + beta total; with 0 the old total is not read."""
+    total[...] = rows.sum(axis=0) + total if beta else rows.sum(axis=0)
 
 
 @register("Embed")

@@ -162,7 +162,8 @@ class Weighted(SlidingKernel):
 
     def backward_bias(self, top: Blob) -> None:
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            convolution.backward_bias(self.planes(top.diff), self.blobs[1].diff)
+            db, beta = self.blobs[1].gradient_sum()
+            convolution.backward_bias(self.planes(top.diff), db, beta)
 
 
 @register("Convolution")
@@ -176,6 +177,8 @@ class Convolution(Weighted):
     dx, dw, db  = the same sum read the other two ways; zeros of the padding count as pixels
     Source: Caffe, base_conv_layer.cpp and conv_layer.cpp.
     """
+
+    steady = True
 
     def weight_shape(self) -> tuple[int, ...]:
         return (self.num_output, self.channels // self.group, *self.kernel)
@@ -215,8 +218,8 @@ class Convolution(Weighted):
         """The diff of y, and what it adds to that of the bias, from y clipped at 0 and its diff."""
         g = None if clipped is y else self.planes(y.diff)
         learns = len(self.blobs) > 1 and self.param_propagate_down[1]
-        db = self.blobs[1].diff if learns else np.empty(self.num_output, self.dtype)
-        convolution.clip_gradient(self.planes(clipped.data), self.planes(clipped.diff), g, db)
+        db, beta = self.blobs[1].gradient_sum() if learns else (np.empty(self.num_output, self.dtype), 0)
+        convolution.clip_gradient(self.planes(clipped.data), self.planes(clipped.diff), g, db, beta)
 
 
 @register("Deconvolution")

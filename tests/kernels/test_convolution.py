@@ -310,7 +310,7 @@ def test_the_gradient_of_clipped_outputs_and_the_bias(apart):
     y, dy = generator.standard_normal((2, 3, 5, 37)).astype(np.float32)
     expected = np.where(y <= 0, 0, dy)
     given, g, db = dy.copy(), np.empty_like(dy), np.ones(5, np.float32)
-    convolution.clip_gradient(y, given, g if apart else None, db)
+    convolution.clip_gradient(y, given, g if apart else None, db, 1)
     np.testing.assert_array_equal(g if apart else given, expected)
     np.testing.assert_allclose(db, 1 + expected.sum(axis=(0, 2), dtype=np.float64), rtol=1e-5)
     if apart:
