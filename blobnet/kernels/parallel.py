@@ -10,12 +10,13 @@ One region runs at a time; a kernel called meanwhile from another thread runs al
 """
 
 import functools
+import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
@@ -76,7 +77,7 @@ class _Own(threading.local):
     """Of each thread: its board when it runs alone, and the calls that are recorded."""
 
     board: np.ndarray | None = None
-    calls: list[Callable[[], bool]] = _UNHEARD
+    calls: "list[Callable[[], bool] | _Region]" = _UNHEARD
 
 
 _own = _Own()
@@ -131,27 +132,52 @@ def _run(
         arguments = (np.zeros(region.BOARD_SIZE, np.int64), count, blocks, grain, 1, 1, scratch, tuple(plain))
         _rehearsal[start, tuple(map(start.typeof_pyval, arguments))] = None
         return False
-    call = functools.partial(_run_region, start, count, blocks, grain, threads, scratch, plain)
-    _own.calls.append(call)
-    return call()
+    cut = count, blocks, grain, min(blocks, PARTS_OF_A_THREAD * threads), threads
+    _own.calls.append(_Region(start, cut, scratch, plain))
+    with _taken_board(threads) as (board, alone):
+        return start(board, *(cut[:3] + (1, 1) if alone else cut), scratch, *plain)
 
 
-def _run_region(
-    start: Callable, count: int, blocks: int, grain: int, threads: int, scratch: np.ndarray | None, args: list
-) -> bool:
+@contextmanager
+def _taken_board(threads: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """The board of all threads, so many of which are there, or one's own where one is alone; whether it is."""
     if threads > 1 and _busy.acquire(blocking=False):
         try:
             for number in range(len(_pool) + 1, threads):
                 _pool.append(_Worker(_board(), number))
             for worker in _pool[: threads - 1]:
                 worker.wake()
-            parts = min(blocks, PARTS_OF_A_THREAD * threads)
-            return start(_board(), count, blocks, grain, parts, threads, scratch, *args)
+            yield _board(), False
         finally:
             _busy.release()
-    if _own.board is None:
-        _own.board = region.board()
-    return start(_own.board, count, blocks, grain, 1, 1, scratch, *args)
+    else:
+        if _own.board is None:
+            _own.board = region.board()
+        yield _own.board, True
+
+
+class _Region(NamedTuple):
+    """A region that was run."""
+
+    start: Callable
+    cut: tuple[int, ...]  # count, blocks, grain, parts, threads
+    scratch: np.ndarray | None
+    args: list
+
+
+class _Regions:
+    """Regions to be run again, one after the other in compiled code, with the arguments as they are in memory."""
+
+    def __init__(self, regions: Iterable[_Region]):
+        self._regions = list(regions)
+        kept = [region.kept(each.start, each.scratch, each.args) for each in self._regions]
+        self._table = np.array([(*places, *each.cut) for (*places, _), each in zip(kept, self._regions, strict=True)])
+        self._arguments = [memory for *_, memory in kept]
+        self._threads = max(each.cut[-1] for each in self._regions)
+
+    def __call__(self) -> bool:
+        with _taken_board(self._threads) as (board, alone):
+            return region.run_regions(board, self._table, alone)
 
 
 def record(run: Callable[[], object]) -> list[Callable[[], bool]] | None:
@@ -159,9 +185,12 @@ def record(run: Callable[[], object]) -> list[Callable[[], bool]] | None:
 
     They are to be made until one returns True. None where that would not do what it has done.
     """
-    calls: list[Callable[[], bool]] = []
+    calls: list[Callable[[], bool] | _Region] = []
     _recorded_by(calls, run)
-    return None if _fail in calls else calls
+    if _fail in calls:
+        return None
+    runs = itertools.groupby(calls, lambda call: isinstance(call, _Region))
+    return [call for are_regions, run in runs for call in ([_Regions(run)] if are_regions else run)]
 
 
 def repeated(function: Callable, *args, **options) -> None:
@@ -178,7 +207,7 @@ def holds(condition: Callable[..., bool], *args) -> bool:
     return found
 
 
-def _recorded_by(calls: list[Callable[[], bool]], run: Callable[[], _Result]) -> _Result:
+def _recorded_by(calls: list[Callable[[], bool] | _Region], run: Callable[[], _Result]) -> _Result:
     """What ``run`` returns, while others record its calls."""
     others, _own.calls = _own.calls, calls
     try:

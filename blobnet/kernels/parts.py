@@ -8,12 +8,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from blobnet.kernels import elements
 from blobnet.kernels._jit import jit
+from blobnet.kernels.memory import copy_bytes
 
 
 def join(parts: Sequence[np.ndarray], whole: np.ndarray, axis: int) -> None:
@@ -50,18 +48,6 @@ def copy_pieces(start, stop, pieces, whole, row_bytes, joined):
             address, first, size = pieces[part]
             inside, outside = whole + row * row_bytes + first, address + row * size
             if joined:
-                _copy_bytes(inside, outside, size)
+                copy_bytes(inside, outside, size)
             else:
-                _copy_bytes(outside, inside, size)
-
-
-@intrinsic
-def _copy_bytes(typing, target, source, count):
-    """``count`` bytes from one address to another."""
-
-    def emit(context, builder, signature, arguments):
-        memory = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in arguments[:2]]
-        cgutils.raw_memcpy(builder, *memory, arguments[2], 1)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, types.intp), emit
+                copy_bytes(outside, inside, size)

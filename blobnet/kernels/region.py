@@ -10,7 +10,7 @@ whoever is there does the work. Nothing here takes Python's lock, so that a regi
 import functools
 import inspect
 import types as python_types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numba
 import numpy as np
@@ -21,10 +21,12 @@ from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
 from blobnet.kernels._jit import jit
+from blobnet.kernels.memory import copy_bytes
 
 # The board: places of its numbers, each on a cache line of its own that others are written to meanwhile.
 TICKET, DONE, FAILED = 0, 8, 16
 KERNEL, ARGUMENTS, COUNT, BLOCKS, GRAIN, RUN = 24, 25, 26, 27, 28, 29
+SIZE, KEPT = 30, 31  # bytes of the arguments, and where ``keep_arguments`` puts them
 BOARD_SIZE = 32
 
 # Bits of a ticket, from the lowest: next part, parts, threads, region.
@@ -38,11 +40,29 @@ PATIENCE = 40_000
 
 def board() -> np.ndarray:
     """A board on which no region has begun; on it the address of ``run_region``, once compiled for all kernels."""
+    return _board_for(run_region)
+
+
+def _board_for(run: Dispatcher) -> np.ndarray:
+    """A board on which the regions that begin are given to a function."""
     board = np.zeros(BOARD_SIZE, np.int64)
-    run_region.compile(tuple(map(numba.typeof, (board, *[0] * 5))))
-    compiled = run_region.overloads[run_region.signatures[0]]
+    run.compile(tuple(map(numba.typeof, (board, *[0] * 5))))
+    compiled = run.overloads[run.signatures[0]]
     board[RUN] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
     return board
+
+
+def kept(start: Callable, scratch: np.ndarray | None, args: Sequence) -> tuple[int, int, np.ndarray]:
+    """For ``run_regions``: the address of a kernel, that of its arguments, and what they lie in, as ``start`` has them.
+
+    They hold as long as the arrays among them are alive, and what they lie in is.
+    """
+    board = _board_for(keep_arguments)
+    start(board, 0, 0, 0, 0, 0, scratch, *args)
+    memory = np.empty(board[SIZE], np.uint8)
+    board[KEPT] = memory.ctypes.data
+    start(board, 0, 0, 0, 0, 0, scratch, *args)
+    return int(board[KERNEL]), memory.ctypes.data, memory
 
 
 @functools.cache
@@ -92,6 +112,28 @@ def run_region(board, count, blocks, grain, parts, threads):
 
 
 @jit
+def keep_arguments(board, count, blocks, grain, parts, threads):
+    """In place of ``run_region``: copy the arguments to where they are to be kept, once that is known."""
+    if board[KEPT]:
+        copy_bytes(board[KEPT], board[ARGUMENTS], board[SIZE])
+    return 0
+
+
+@jit
+def run_regions(board, regions, alone):
+    """Run regions [kernel, arguments, count, blocks, grain, parts, threads] in order; returns whether a part failed.
+
+    alone  the first thread takes all of them
+    """
+    for region in regions:
+        board[KERNEL], board[ARGUMENTS] = region[0], region[1]
+        parts, threads = (1, 1) if alone else (region[5], region[6])
+        if run_region(board, region[2], region[3], region[4], parts, threads):
+            return True
+    return False
+
+
+@jit
 def run_parts(board, thread):
     """Claim and run parts of the region on the board until there are no more; returns how many."""
     ran = 0
@@ -138,11 +180,13 @@ def _poster(kernel: Dispatcher) -> Callable:
             _call_only_own_copies(context.active_code_library)
             packed = cgutils.pack_struct(builder, [args_value, rows_value])
             arguments = cgutils.alloca_once_value(builder, packed)
+            size = _word(context.get_abi_sizeof(packed.type))
             caller = _caller(context, builder, kernel, signature, outer.args[1], packed.type)
             address = _board(context, builder, outer, values)
             word = ir.IntType(64)
             builder.store(builder.ptrtoint(caller, word), builder.gep(address, [_word(KERNEL)]))
             builder.store(builder.ptrtoint(arguments, word), builder.gep(address, [_word(ARGUMENTS)]))
+            builder.store(size, builder.gep(address, [_word(SIZE)]))
             return context.get_dummy_value()
 
         return types.void(board, scratch, args), emit
@@ -185,12 +229,11 @@ def _caller(context, builder, kernel: Dispatcher, signature, scratch, packed: ir
     has_rows = not isinstance(scratch, types.NoneType)
     if has_rows:
         row = types.Array(scratch.dtype, 1, "C")(scratch, types.intp)
+        rows = _borrowed(context, inner, scratch, rows)
         arguments.append(_run(context, inner, _row, row, [rows, thread], compiler.Flags())[1])
     flags = compiler.Flags()
     kernel.targetdescr.options.parse_as_flags(flags, kernel.targetoptions)
     status, _ = _run(context, inner, kernel.py_func, signature, arguments, flags)
-    if has_rows:
-        context.nrt.decref(inner, signature.args[-1], arguments[-1])
     inner.ret(inner.zext(status.is_error, _FAILED))
     return function
 
