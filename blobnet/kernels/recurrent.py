@@ -28,12 +28,8 @@ DEPTH = 256
 # to be multiplied next come there meanwhile, so that 4 MB of weights, for 512 cells, take 6 % less time in all passes.
 PANELS = 5
 
-# Rows that are multiplied at a time: streams that a thread takes, and outputs whose gradients it adds up.
+# Streams that are multiplied at a time.
 STREAMS = product.MR
-ROWS = 32 * STREAMS
-
-# Elements from row to row of a block of gradients: at a power of two they would share few places of a cache.
-BLOCK_ROW = ROWS + 16
 
 # Steps whose inputs are projected at a time, so that the weights of the inputs come to the second cache once for all.
 AHEAD = 16
@@ -101,40 +97,37 @@ def multiply(steps, streams, rows, x, i, weights, y, j, accumulate, backwards):
     slices = -(-K // DEPTH)
     for number in range(slices):
         k = (slices - 1 - number if backwards else number) * DEPTH
-        multiply_slice(steps, streams, rows, x, i + k, K, 1, k, weights, y, j, accumulate or number > 0, backwards)
+        multiply_slice(steps, streams, rows, x, i + k, k, weights, y, j, accumulate or number > 0, backwards)
 
 
 @jit
-def multiply_slice(steps, streams, rows, x, i, x_row, x_step, k, weights, y, j, accumulate, backwards):
-    """What the slice of the weights from k on gives, or adds to y; distances of the rows of x and along them."""
-    M = weights.outputs
+def multiply_slice(steps, streams, rows, x, i, k, weights, y, j, accumulate, backwards):
+    """What the slice of the weights from k on gives, or adds to y."""
+    M, K = weights.outputs, weights.inputs
     tile = np.empty(product.MR * weights.panel, y.dtype)
     group = PANELS * weights.panel
     groups = max(1, -(-weights.pairs // group))
     for number in range(groups):
         first = (groups - 1 - number if backwards else number) * group
         last = M if first + group >= weights.pairs else first + group
-        distance = min(DEPTH, weights.inputs - k) * (-group if backwards else group) if number + 1 < groups else 0
+        distance = min(DEPTH, K - k) * (-group if backwards else group) if number + 1 < groups else 0
         tiles = 0
         for t in range(steps):
             for n in range(t * streams, t * streams + rows, product.MR):
                 count = min(product.MR, t * streams + rows - n)
-                place = i + n * x_row
                 later = distance + tiles * weights.lanes if distance and tiles < product.NV else 0
                 tiles += 1
-                multiply_panels(
-                    first, last, count, x, place, x_row, x_step, k, weights, y, j + n * M, accumulate, tile, later
-                )
+                multiply_panels(first, last, count, x, i + n * K, k, weights, y, j + n * M, accumulate, tile, later)
 
 
 @jit
-def multiply_panels(first, last, rows, x, i, x_row, x_step, k, weights, y, j, accumulate, tile, later):
+def multiply_panels(first, last, rows, x, i, k, weights, y, j, accumulate, tile, later):
     """``multiply_slice`` for a tile of rows and the outputs from first to last.
 
     Unless ``later`` is 0, a vector of each row of the weights that lie so far ahead is fetched.
     """
-    M, MR = weights.outputs, product.MR
-    depth = min(DEPTH, weights.inputs - k)
+    M, K, MR = weights.outputs, weights.inputs, product.MR
+    depth = min(DEPTH, K - k)
     m_next = first
     while m_next < last:
         m = m_next
@@ -145,20 +138,18 @@ def multiply_panels(first, last, rows, x, i, x_row, x_step, k, weights, y, j, ac
         if rows == MR and columns == step:
             if later and vectors == product.NV:
                 product.multiply_tile_and_fetch(
-                    x, i, x_row, x_step, weights.packed, w, step, depth, y, j + m, M, accumulate,
+                    x, i, K, 1, weights.packed, w, step, depth, y, j + m, M, accumulate,
                     weights.packed, w + later, step,
                 )  # fmt: skip
             else:
-                product.multiply_tile(
-                    x, i, x_row, x_step, weights.packed, w, step, depth, y, j + m, M, accumulate, vectors
-                )
+                product.multiply_tile(x, i, K, 1, weights.packed, w, step, depth, y, j + m, M, accumulate, vectors)
             continue
-        together, distance = (MR, x_row) if rows == MR else (1, 0)  # too few for a tile: one by one, in all its rows
+        together, distance = (MR, K) if rows == MR else (1, 0)  # too few for a tile: one by one, in all its rows
         for n in range(0, rows, together):
-            source, place = i + n * x_row, j + n * M + m
+            source, place = i + n * K, j + n * M + m
             copy_rows(y, place, M, tile, 0, step, together, columns)
             product.multiply_tile(
-                x, source, distance, x_step, weights.packed, w, step, depth, tile, 0, step, accumulate, vectors
+                x, source, distance, 1, weights.packed, w, step, depth, tile, 0, step, accumulate, vectors
             )
             copy_rows(tile, 0, step, y, place, M, together, columns)
 
@@ -168,46 +159,6 @@ def copy_rows(source, i, i_row, target, j, j_row, rows, columns):
     for row in range(rows):
         for column in range(columns):
             target[j + row * j_row + column] = source[i + row * i_row + column]
-
-
-@jit
-def add_gradients(start, stop, diff, first: Weights, first_gradient, first_adds,
-                  second: Weights, second_gradient, second_adds, sums):  # fmt: skip
-    """What the rows k of diff [K, outputs] add to two gradients of weights, and to that of a bias.
-
-    gradient[m] (+)= sum over k of diff[k, m] w[:, k], for the outputs m from start to stop; with + where it ``adds``
-    sums[m] += sum over k of diff[k, m], taken in float64
-    """
-    K = len(diff)
-    block, totals = np.empty(DEPTH * BLOCK_ROW, diff.dtype), np.empty(ROWS)
-    for m in range(start, stop, ROWS):
-        count = min(ROWS, stop - m)
-        totals[:] = 0
-        for k in range(0, K, DEPTH):
-            for row in range(min(DEPTH, K - k)):
-                part = diff[k + row, m : m + count]
-                for column in range(count):
-                    block[row * BLOCK_ROW + column] = part[column]
-                    totals[column] += part[column]
-            add_block(block, count, k, first, first_gradient, m, first_adds or k > 0)
-            add_block(block, count, k, second, second_gradient, m, second_adds or k > 0)
-        for column in range(count):
-            sums[m + column] += totals[column]
-
-
-@jit
-def add_block(block, rows, k, weights, gradient, m, accumulate):
-    """gradient[m + row] (+)= sum over k of block[k, row] w[:, k], for a slice of the weights."""
-    M, K = weights.outputs, weights.inputs
-    if weights.panel == 0:
-        for row in range(rows):
-            for d in range(M):
-                if not accumulate:
-                    gradient[m + row, d] = 0
-                for depth in range(min(DEPTH, K - k)):
-                    gradient[m + row, d] += weights.packed[d * K + k + depth] * block[depth * BLOCK_ROW + row]
-        return
-    multiply_slice(1, 0, rows, block, 0, 1, BLOCK_ROW, k, weights, gradient.reshape(-1), m * M, accumulate, False)
 
 
 @jit

@@ -14,6 +14,7 @@ from blobnet import config
 from blobnet.blob import Blob
 from blobnet.kernels import gemm, parallel
 from blobnet.kernels import recurrent as kernels
+from blobnet.kernels.recurrent_gradients import add_gradients
 from blobnet.kernels.workspace import aligned
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import register
@@ -221,14 +222,12 @@ class Recurrent(Layer):
 
     def accumulate(self, output_diff: np.ndarray, bias: Blob | None, *products: tuple[Blob, np.ndarray]) -> None:
         """Add to the gradients of a bias, and of a weight or two with what each has met, as far as they learn."""
-        unmet = products[0][0], products[0][1][..., :0]
-        arrays = []
-        for use, (weight, source) in zip(("x", "h"), (*products, unmet), strict=False):
-            met = _matrix(source)[:, : None if self._learns(weight) else 0]
-            gradient, beta = weight.gradient_sum() if met.size else (met, 1)
-            arrays += [kernels.pack(met, use, transposed=True), gradient, beta == 1]
-        sums = bias.diff if bias and self._learns(bias) else np.empty(output_diff.shape[-1], self.dtype)
-        parallel.parallel_for(kernels.add_gradients, len(sums), _matrix(output_diff), *arrays, sums, grain=kernels.ROWS)
+        known = []
+        for weight, met in products:
+            if self._learns(weight):
+                gradient, beta = weight.gradient_sum()
+                known.append((_matrix(met), gradient, beta == 1))
+        add_gradients(_matrix(output_diff), known, bias.diff if bias and self._learns(bias) else None)
 
     def _learns(self, blob: Blob) -> bool:
         return self.param_propagate_down[self.blobs.index(blob)]
