@@ -1,11 +1,25 @@
 """Blob: the array that flows between layers, with the gradient that flows back."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from blobnet.errors import BlobnetError
+
+_moves = itertools.count()
+_latest_move = next(_moves)
+
+
+def latest_move() -> int:
+    """A number that is another one when any blob has got another shape or other memory."""
+    return _latest_move
+
+
+def _move() -> None:
+    global _latest_move
+    _latest_move = next(_moves)
 
 
 class _Storage:
@@ -27,6 +41,7 @@ class _Storage:
         count = math.prod(shape)
         if self.flat is None:
             self.flat = np.zeros(max(count, self.capacity), dtype)
+            _move()
         return self.flat[:count].reshape(shape)
 
     def fits(self, count: int) -> bool:
@@ -133,6 +148,7 @@ class Blob:
                 self._storage[part] = _Storage()
         self._shape = extents
         self._views.clear()
+        _move()
 
     def reshape_like(self, other: "Blob") -> None:
         self.reshape(*other.shape)
@@ -151,6 +167,7 @@ class Blob:
         if self._storage[part] is not other._storage[part]:
             self._storage[part] = other._storage[part]
             self._views.pop(part, None)
+            _move()
 
     def swap_data(self, other: "Blob") -> None:
         """Exchange the memory of the data with a blob of the same count; views taken before stay with the memory."""
@@ -159,6 +176,7 @@ class Blob:
         self._storage["data"], other._storage["data"] = other._storage["data"], self._storage["data"]
         self._views.pop("data", None)
         other._views.pop("data", None)
+        _move()
 
     @property
     def memory(self) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -216,3 +234,4 @@ def pool(blobs: Sequence[Blob], part: str) -> None:
     for blob in blobs:
         blob._storage[part] = storage
         blob._views.pop(part, None)
+    _move()

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from blobnet import config
-from blobnet.blob import Blob
+from blobnet.blob import Blob, latest_move
 from blobnet.kernels import parallel
 
 # Places that are remembered: where two blobs exchange their memory at each pass, it is the same at every other one.
@@ -45,6 +45,8 @@ class Replay:
     def __init__(self, blobs: Sequence[Blob], sums: Sequence[Blob] = ()):
         self._blobs, self._sums = blobs, sums
         self._recordings: list[_Recording] = []
+        self._looked: tuple | None = None  # when the blobs were looked at last
+        self._found: _Recording | None = None  # and the recording of where they were
 
     def run(self, run: Callable[[], object]) -> None:
         """Do what ``run`` does."""
@@ -55,19 +57,27 @@ class Replay:
         if recording is None:
             run()
             if self._recording() is None:
-                self._recordings = [*self._recordings[1 - MOST_PLACES :], _Recording(self._place(), self._blobs)]
+                self._keep([*self._recordings[1 - MOST_PLACES :], _Recording(self._place(), self._blobs)])
         elif not recording.repeat():
             recording.record(run, self._sums)
             if self._recording() is not recording:
-                self._recordings.remove(recording)
+                self._keep([other for other in self._recordings if other is not recording])
 
     def forget(self) -> None:
         """What has been recorded is out of date."""
-        self._recordings.clear()
+        self._keep([])
+
+    def _keep(self, recordings: list[_Recording]) -> None:
+        self._recordings, self._looked = recordings, None
 
     def _recording(self) -> _Recording | None:
-        place = self._place()
-        return next((recording for recording in self._recordings if recording.place == place), None)
+        """The recording of the present place, which is the same as before where no blob has moved."""
+        now = latest_move(), threading.get_ident(), config.threads()
+        if now != self._looked:
+            place = self._place()
+            self._found = next((recording for recording in self._recordings if recording.place == place), None)
+            self._looked = now
+        return self._found
 
     def _place(self) -> tuple:
         """The thread, to which work arrays belong, and where the blobs are."""
