@@ -14,6 +14,7 @@ import numpy as np
 from blobnet.blob import Blob
 from blobnet.kernels import activation, elements, eltwise
 from blobnet.kernels.normalization import Line
+from blobnet.kernels.parallel import repeated
 from blobnet.layers.base import Layer
 from blobnet.layers.convolution import Convolution
 from blobnet.layers.eltwise import Scale
@@ -28,11 +29,13 @@ class Group:
 
     lean      blobs between the layers, and all diffs but those of the bottoms, are nobody's concern
     may_swap  the first bottom may change its memory from pass to pass
+    spares    blobs of its own
     folded    the last forward pass ran as one, and ``unfold`` was not called since
     steady    as of ``Layer``
     """
 
     steady: bool = False
+    spares: Sequence[Blob] = ()
 
     def __init__(
         self,
@@ -128,6 +131,8 @@ class NormalizedLine(Group):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self._spare = Blob(dtype=self.norm.dtype)
+        self.spares = [self._spare]
+        self.steady = not self.norm.use_global_stats
 
     @property
     def norm(self) -> BatchNorm:
@@ -151,7 +156,7 @@ class NormalizedLine(Group):
         if self.top is not self.bottom[0]:
             return self.bottom[0]
         self._spare.reshape_like(self.top)
-        self._spare.swap_data(self.top)
+        repeated(self._spare.swap_data, self.top)
         return self._spare
 
     def backward(self, propagate_down: Sequence[bool]) -> None:

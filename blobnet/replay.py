@@ -55,13 +55,10 @@ class Replay:
             return
         recording = self._recording()
         if recording is None:
+            self._keep([*self._recordings[1 - MOST_PLACES :], _Recording(self._place(), self._blobs)])
             run()
-            if self._recording() is None:
-                self._keep([*self._recordings[1 - MOST_PLACES :], _Recording(self._place(), self._blobs)])
         elif not recording.repeat():
             recording.record(run, self._sums)
-            if self._recording() is not recording:
-                self._keep([other for other in self._recordings if other is not recording])
 
     def forget(self) -> None:
         """What has been recorded is out of date."""

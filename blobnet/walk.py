@@ -9,6 +9,7 @@ from blobnet import config
 from blobnet.blob import Blob
 from blobnet.frozen import FROZEN_GROUPS
 from blobnet.fused import GROUPS, Fusion, Group
+from blobnet.kernels.parallel import unrepeatable
 from blobnet.layers.base import describe
 from blobnet.passes import fusion
 from blobnet.replay import Replay
@@ -114,8 +115,8 @@ class Walk:
 
     def _seen_blobs(self, indices: range, group: Group | None) -> list[Blob]:
         """The blobs of a step, but for those that a group does not make."""
-        blobs = dict.fromkeys(blob for index in indices for blob in self._blobs[index])
-        return [blob for blob in blobs if group is None or blob not in group.hidden] + self._learned(indices)
+        blobs = [*dict.fromkeys(blob for index in indices for blob in self._blobs[index]), *self._learned(indices)]
+        return blobs if group is None else [*(blob for blob in blobs if blob not in group.hidden), *group.spares]
 
     def _learned(self, indices: range) -> list[Blob]:
         """The learnable blobs of layers."""
@@ -152,6 +153,7 @@ class Walk:
         for hook in net.before_forward:
             hook(net, index)
         self._make_ready(index)
+        self._tell_if_steady(index)
         net.layers[index].forward(net.bottoms[index], net.tops[index])
         if group := self._fusion.group(index):
             group.folded = False
@@ -159,6 +161,11 @@ class Walk:
         for hook in net.after_forward:
             hook(net, index)
         return loss
+
+    def _tell_if_steady(self, index: int) -> None:
+        """A layer that is not steady may run where its group, which is, does not suit the shapes."""
+        if not self._net.layers[index].steady:
+            unrepeatable()
 
     def _make_ready(self, index: int) -> None:
         """Reshape a layer where its bottoms have changed; refuse empty blobs."""
@@ -199,6 +206,7 @@ class Walk:
             if group is not None and group.folded:
                 group.unfold()
                 group.folded = False
+            self._tell_if_steady(index)
             net.layers[index].backward(net.tops[index], net.bottom_need_backward[index], net.bottoms[index])
         for hook in net.after_backward:
             hook(net, index)

@@ -104,7 +104,7 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
     began = perf_counter() if _observer else 0.0
     compiled = _compiled(kernel)
     if compiled is None:
-        _own.calls.append(_fail)
+        unrepeatable()
         kernel(0, count, *args, *([] if scratch is None else [scratch[0]]))
     elif _run(*compiled, count, args, grain, scratch):
         raise MemoryError(kernel.__name__)
@@ -128,7 +128,7 @@ def _run(
     for place in named:
         plain[place] = tuple(plain[place])
     if _rehearsal is not None:
-        _own.calls.append(_fail)
+        unrepeatable()
         arguments = (np.zeros(region.BOARD_SIZE, np.int64), count, blocks, grain, 1, 1, scratch, tuple(plain))
         _rehearsal[start, tuple(map(start.typeof_pyval, arguments))] = None
         return False
@@ -198,6 +198,11 @@ def repeated(function: Callable, *args, **options) -> None:
     call = functools.partial(_done, function, *args, **options)
     _own.calls.append(call)
     _recorded_by(_UNHEARD, call)
+
+
+def unrepeatable() -> None:
+    """Say that what runs does more than a recording of it would."""
+    _own.calls.append(_fail)
 
 
 def holds(condition: Callable[..., bool], *args) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 
 from blobnet.blob import Blob
 from blobnet.kernels import elements, eltwise
+from blobnet.kernels.parallel import repeated
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.neuron import keep
 from blobnet.layers.registry import register
@@ -241,7 +242,8 @@ class Scale(ChannelWise):
         """Add to the diffs of a learned a and b, where they are wanted."""
         for blob, wanted, gradient in zip(self.blobs, self.param_propagate_down, gradients, strict=False):
             if wanted:
-                blob.add_to_diff(gradient)
+                total, beta = blob.gradient_sum()
+                repeated(np.add, gradient, total if beta else 0, out=total)
 
     def backward(self, top, propagate_down, bottom):
         dy, in_place = top[0].diff, top[0] is bottom[0]

@@ -7,6 +7,7 @@ import numpy as np
 from blobnet.blob import Blob
 from blobnet.kernels import elements
 from blobnet.kernels import normalization as kernels
+from blobnet.kernels.parallel import repeated
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.neuron import keep
 from blobnet.layers.registry import register
@@ -76,17 +77,15 @@ class _Normalization(Layer):
         dx = None if bottom is top else self._seen(bottom.diff)
         self._run(kernels.fixed_line_gradient, self.input, dy, line, rate, dx)
 
-    def _take_moments(self, bottom: Blob, top: Blob) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each channel. In place, the input is copied for the backward pass."""
+    def _take_moments(self, bottom: Blob, top: Blob, variance: np.ndarray) -> None:
+        """Write mean and variance of each channel. In place, the input is copied for the backward pass."""
         x, kept = self._seen(bottom.data), None
         if bottom is top:
             if self._kept.shape != x.shape:
                 self._kept = np.empty_like(x)
             kept = self._kept
-        mean, variance = np.empty(self.view[1]), np.empty(self.view[1])
-        self._run(kernels.moments, x, kept, mean, variance)
-        self.input = x if kept is None else kept
-        return mean, variance
+        self._run(kernels.moments, x, kept, self.mean, variance)
+        repeated(setattr, self, "input", x if kept is None else kept)
 
     def _run(self, kernel: Callable, *args) -> None:
         N, C, P = self.view
@@ -121,6 +120,7 @@ class BatchNorm(_Normalization):
         self.use_global_stats = param.use_global_stats if param.HasField("use_global_stats") else self.phase == pb.TEST
         self.require(bottom[0].num_axes >= 2, f"{describe(bottom[0])} must have a channel axis: two axes (N C) or more")
         self.channels = bottom[0].shape[1]
+        self.mean, self.variance, self.factor = np.empty((3, self.channels))
         for shape in ((self.channels,), (self.channels,), (1,)):
             self.add_blob(shape)
         for index, spec in enumerate(self.param.param):
@@ -156,9 +156,8 @@ class BatchNorm(_Normalization):
                 self.move_input()
             self.mean, self.factor = self.remembered()
         else:
-            self.mean, variance = self._take_moments(bottom, top)
-            self._remember(self.mean, variance, bottom.count // self.channels)
-            self.factor = self._factor(variance)
+            self._take_moments(bottom, top, self.variance)
+            repeated(self._remember, bottom.count // self.channels)
 
     def remembered(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and factor from the remembered statistics."""
@@ -170,10 +169,12 @@ class BatchNorm(_Normalization):
     def _factor(self, variance: np.ndarray) -> np.ndarray:
         return kernels.factors(variance, self.param.batch_norm_param.eps)
 
-    def _remember(self, mean: np.ndarray, variance: np.ndarray, m: int) -> None:
+    def _remember(self, m: int) -> None:
+        """Take in the statistics of a batch, of m numbers a channel, and set the factor."""
         unbiased = m / (m - 1) if m > 1 else 1.0
         fraction = self.param.batch_norm_param.moving_average_fraction
-        kernels.remember(mean, variance, unbiased, fraction, *(blob.data for blob in self.blobs))
+        kernels.remember(self.mean, self.variance, unbiased, fraction, *(blob.data for blob in self.blobs))
+        self.factor[...] = self._factor(self.variance)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:
@@ -221,7 +222,8 @@ class MVN(_Normalization):
         top[0].reshape(N, C, H, W)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.mean, variance = self._take_moments(bottom[0], top[0])
+        self.mean, variance = np.empty((2, self.view[1]))
+        self._take_moments(bottom[0], top[0], variance)
         param = self.param.mvn_param
         if param.normalize_variance:
             with np.errstate(all="ignore"):

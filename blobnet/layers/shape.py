@@ -6,6 +6,7 @@ import numpy as np
 
 from blobnet.blob import Blob
 from blobnet.kernels import eltwise, parts
+from blobnet.kernels.parallel import repeated
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.registry import register
 
@@ -125,7 +126,7 @@ class Split(Layer):
 
     def forward(self, bottom, top):
         for blob in top:
-            blob.share_data(bottom[0])
+            repeated(blob.share_data, bottom[0])
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
