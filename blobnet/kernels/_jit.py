@@ -23,7 +23,7 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
-from numba.core.runtime import rtsys
+from numba.core.runtime import _nrt_python
 
 from blobnet import collector, config
 
@@ -94,19 +94,27 @@ class _Files(CompileResultCacheImpl):
 class _Cache(FunctionCache):
     """Numba's cache of a function, in our folder. Where that cannot be read or written, each process compiles.
 
-    What is loaded needs the run time of numba, but not all the registries of its compiler, which take longer to fill.
+    What is loaded needs the C functions of numba's run time, but not the rest of it, which would be compiled first, nor
+    all the registries of the compiler, which take longer to fill.
     """
 
     _impl_class = _Files
 
     def load_overload(self, signature, context):
-        rtsys.initialize(context)
+        _add_runtime()
         with contextlib.suppress(OSError):
             return self._load_overload(signature, context)
 
     def save_overload(self, signature, result):
         with contextlib.suppress(OSError):
             super().save_overload(signature, result)
+
+
+@functools.cache
+def _add_runtime() -> None:
+    """Tell LLVM where the C functions of numba's run time are."""
+    for name, address in _nrt_python.c_helpers.items():
+        llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
 @contextlib.contextmanager
