@@ -1,6 +1,7 @@
 """Batches: images and labels side by side, and the position behind them in their source."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from blobnet.data.transformer import Draws, Transformer
 from blobnet.errors import BlobnetError
 
 Position = dict[str, int]
-Item = tuple[str, np.ndarray, float]  # place for errors, pixels [C, H, W], label
+Item = tuple[object, np.ndarray, float]  # place for errors, as text; pixels [C, H, W]; label
 
 _AT_ONCE = 1 << 18  # bytes of the images that are transformed together: they stay in the second cache
 
@@ -39,21 +40,14 @@ class Batch:
                     raise BlobnetError(f"has shape {shape}; the first one of its batch has {rows.shape[1:]}")
                 transformer.apply(np.array(pixels), draws.rows(start, stop), rows)
             except BlobnetError as error:
-                raise BlobnetError(error.message, file=places[0]) from error
+                raise BlobnetError(error.message, file=str(places[0])) from error
             self.label.data[start:stop] = labels
             start = stop
 
 
 def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Neighbours of one shape and type, as many as are transformed at once."""
-    group: list[Item] = []
-    for item in items:
-        if group and not (_alike(item[1], group[0][1]) and len(group) * item[1].nbytes < _AT_ONCE):
+    for (shape, dtype), alike in itertools.groupby(items, lambda item: (item[1].shape, item[1].dtype)):
+        at_once = -(-_AT_ONCE // (math.prod(shape) * dtype.itemsize))
+        while group := list(itertools.islice(alike, at_once)):
             yield group
-            group = []
-        group.append(item)
-    yield group
-
-
-def _alike(pixels: np.ndarray, others: np.ndarray) -> bool:
-    return pixels.shape == others.shape and pixels.dtype == others.dtype

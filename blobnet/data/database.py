@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from blobnet.data import leveldb, leveldb_writer, lmdb
 from blobnet.errors import BlobnetError
@@ -19,6 +19,18 @@ class Database(Protocol):
 
     def records(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values in cursor order, from the record of that number on; empty past the last one."""
+
+
+class Record(NamedTuple):
+    """A record of a database; as text, where it is."""
+
+    database: Database
+    number: int
+    key: bytes
+    value: bytes
+
+    def __str__(self) -> str:
+        return f'{self.database.path}, record {self.number} "{self.key.decode(errors="replace")}"'
 
 
 def open_database(path: Path, backend: int) -> Database:
@@ -42,12 +54,12 @@ def new_database(path: Path, backend: str) -> AbstractContextManager[Callable[[b
     return writers[backend](path)
 
 
-def cycle(database: Database, start: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
-    """Number, key and value of every record from ``start`` on, over and over."""
+def cycle(database: Database, start: int = 0) -> Iterator[Record]:
+    """Every record from ``start`` on, over and over."""
     while True:
         number = start
         for key, value in database.records(start):
-            yield number, key, value
+            yield Record(database, number, key, value)
             number += 1
         if number == 0:
             raise BlobnetError("the database holds no records", file=str(database.path))

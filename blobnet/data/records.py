@@ -8,7 +8,7 @@ import numpy as np
 
 from blobnet.context import Context
 from blobnet.data.batch import Batch, Item, Position
-from blobnet.data.database import cycle, open_database
+from blobnet.data.database import Record, cycle, open_database
 from blobnet.data.passes import rows_of_batch
 from blobnet.data.transformer import Transformer
 from blobnet.errors import BlobnetError
@@ -27,7 +27,7 @@ class RecordLoader:
         self._database = open_database(context.find(self._param.source), self._param.backend)
         self._stream = stream
         self.whole_passes = False
-        self._records: Iterator[tuple[int, bytes, bytes]] = iter(())
+        self._records: Iterator[Record] = iter(())
         self._next_record = -1
 
     @functools.cached_property
@@ -60,22 +60,22 @@ class RecordLoader:
 
     def _items(self) -> Iterator[Item]:
         color = True if self._param.force_encoded_color else self._transformer.color
-        for number, key, value in self._records:
-            self._next_record = number + 1
-            place = f'{self._database.path}, record {number} "{key.decode(errors="replace")}"'
-            datum = pb.Datum()
-            decode_message(value, datum, place)
-            yield place, datum_pixels(datum, color, place), datum.label
+        datum = pb.Datum()
+        for record in self._records:
+            self._next_record = record.number + 1
+            decode_message(record.value, datum, record)
+            yield record, datum_pixels(datum, color, record), datum.label
 
 
-def datum_pixels(datum: pb.Datum, color: bool | None, place: str) -> np.ndarray:
+def datum_pixels(datum: pb.Datum, color: bool | None, place: object) -> np.ndarray:
     """The pixels [C, H, W] of a record: bytes, or float32 for ``float_data``. ``color`` as in ``images.decode``."""
-    data = datum.data
     if datum.encoded:
-        return images.decode(data, color, place).transpose(2, 0, 1)
+        return images.decode(datum.data, color, str(place)).transpose(2, 0, 1)
     shape = datum.channels, datum.height, datum.width
-    values = np.frombuffer(data, np.uint8) if data else np.array(datum.float_data, np.float32)
-    if min(shape) < 1 or values.size != math.prod(shape):
+    values = datum.data or datum.float_data
+    if min(shape) < 1 or len(values) != math.prod(shape):
         extents = " x ".join(map(str, shape))
-        raise BlobnetError(f"a Datum of shape {extents} must hold as many values; got {values.size}", file=place)
-    return values.reshape(shape)
+        raise BlobnetError(f"a Datum of shape {extents} must hold as many values; got {len(values)}", file=str(place))
+    if isinstance(values, bytes):
+        return np.ndarray(shape, np.uint8, values)
+    return np.array(values, np.float32).reshape(shape)

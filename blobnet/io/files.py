@@ -81,13 +81,16 @@ def parse_message(data: bytes, message: Any, place: str) -> None:
         _check_text(message, place)
 
 
-def decode_message(data: bytes, message: Any, place: str) -> None:
-    """As ``parse_message``, but empty and unknown fields are none of its business, nor is text that is not UTF-8."""
+def decode_message(data: bytes, message: Any, place: object) -> None:
+    """As ``parse_message``, but empty and unknown fields are none of its business, nor is text that is not UTF-8.
+
+    place  as text, what the error names
+    """
     try:
         message.ParseFromString(data)
     except DecodeError as error:
         kind = message.DESCRIPTOR.name
-        raise BlobnetError(f"is no binary {kind}, or is truncated ({len(data)} bytes)", file=place) from error
+        raise BlobnetError(f"is no binary {kind}, or is truncated ({len(data)} bytes)", file=str(place)) from error
 
 
 @functools.cache

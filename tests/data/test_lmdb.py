@@ -32,9 +32,9 @@ def test_two_readers_share_a_database(folder):
 
 
 def test_cycle_goes_round_and_round(folder):
-    numbers = [number for number, _, _ in take(database.cycle(lmdb.Reader(folder), 698), 703)]
+    numbers = [record.number for record in take(database.cycle(lmdb.Reader(folder), 698), 703)]
     assert numbers == [698, 699, *range(700), 0]
-    beyond = [number for number, _, _ in take(database.cycle(lmdb.Reader(folder), 9000), 2)]
+    beyond = [record.number for record in take(database.cycle(lmdb.Reader(folder), 9000), 2)]
     assert beyond == [0, 1]
 
 
