@@ -2,13 +2,16 @@
 
 Kernels are compiled when first called, one after the other on one core. The other process builds the train net with
 inputs in the place of what reads files or runs a user's code, goes through an iteration in which no kernel runs, and
-compiles what it would have called, the last kernel first. The training comes from the other end: it loads what is
-there and compiles the rest, so that nothing depends on how far the rehearsal has got.
+compiles what it would have called, mostly the last kernel first. The training comes from the other end: it loads what
+is there and compiles the rest, so that nothing depends on how far the rehearsal has got.
 """
 
+import itertools
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import Message
@@ -35,12 +38,42 @@ def start(solver: Solver) -> subprocess.Popen:
 
 def main() -> None:
     """What the other process does."""
-    for function, types in reversed(rehearse(pb.SolverParameter.FromString(sys.stdin.buffer.read()))):
-        function.compile(types)
+    calls = rehearse(pb.SolverParameter.FromString(sys.stdin.buffer.read()))
+    for index in order([_size(start.kernel) for start, _ in calls]):
+        start, types = calls[index]
+        start.compile(types)
 
 
-def rehearse(param: pb.SolverParameter) -> list[tuple[Dispatcher, tuple]]:
-    """The compiled functions that an iteration calls, with the types of their arguments, in order.
+def order(sizes: Sequence[int]) -> list[int]:
+    """In which order to compile what the training compiles from the first to the last: from the last to the first.
+
+    The one in the middle comes before all others if it is ready when the training comes to it: it may be large, and
+    left to the end, one of the two would be at it alone.
+    """
+    last_first = list(reversed(range(len(sizes))))
+    half = sum(sizes) / 2
+    for index, end in enumerate(itertools.accumulate(sizes)):
+        if end - sizes[index] < half <= end and sizes[index] < end - sizes[index]:
+            last_first.remove(index)
+            return [index, *last_first]
+    return last_first
+
+
+def _size(kernel: Dispatcher) -> int:
+    """How many bytes of Python's code the kernel and all that it calls have: the time to compile it goes by them."""
+    found: set[Dispatcher] = set()
+    pending = [kernel]
+    while pending:
+        function = pending.pop()
+        if function not in found:
+            found.add(function)
+            known = [function.py_func.__globals__.get(name) for name in function.py_func.__code__.co_names]
+            pending += [called for called in known if isinstance(called, Dispatcher)]
+    return sum(len(function.py_func.__code__.co_code) for function in found)
+
+
+def rehearse(param: pb.SolverParameter) -> list[tuple[Any, tuple]]:
+    """What starts the regions that an iteration calls, with the types of its arguments, in order.
 
     What arrays hold is what no kernel has written, be it anything.
     """

@@ -71,10 +71,11 @@ def starter(kernel: Dispatcher) -> Callable:
 
     Item ranges go to ``kernel(start, stop, *args)``, with the row of the thread in ``scratch`` as a last argument
     unless that is None. Returns how many parts failed, which only a lack of memory can make them.
+    Its ``kernel`` is the kernel.
     """
     names = {**globals(), "_post_kernel": _poster(kernel)}
     start = python_types.FunctionType(_start.__code__, names, f"start_{kernel.__name__}")
-    start.__qualname__, start.__module__ = start.__name__, kernel.__module__
+    start.__qualname__, start.__module__, start.kernel = start.__name__, kernel.__module__, kernel
     return jit(start, fastmath=kernel.targetoptions["fastmath"])  # what is compiled within inherits it
 
 

@@ -54,6 +54,20 @@ def test_it_calls_the_kernels_of_an_iteration(model):
     assert all(types in function.overloads for function, types in rehearsed if function in ran)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "order"),
+    [
+        ([], []),
+        ([1, 1, 1], [2, 1, 0]),
+        ([3, 2, 4, 1, 2], [2, 4, 3, 1, 0]),
+        ([3, 2, 6, 1, 2], [4, 3, 2, 1, 0]),  # the training comes to the third one too early
+        ([9, 1, 2], [2, 1, 0]),
+    ],
+)
+def test_the_kernel_in_the_middle_comes_first(sizes, order):
+    assert rehearsal.order(sizes) == order
+
+
 def test_it_neither_touches_files_nor_fills_weights(solver):
     net = rehearsal.script(solver).train_net_param
     assert [layer.type for layer in net.layer if not layer.bottom] == ["Input"]
