@@ -1,7 +1,7 @@
 """How kernels are compiled and where the machine code is kept.
 
-``jit`` fixes the flags once: no GIL, IEEE division, and only those floating-point liberties that keep
-NaN and infinity. Machine code is cached on disk, in a folder named after everything it depends on: the
+``jit`` fixes the flags once: no GIL, IEEE division, only those floating-point liberties that keep NaN and infinity,
+and no way in for C. Machine code is cached on disk, in a folder named after everything it depends on: the
 sources of the kernel's module and of the kernel modules it imports, the versions of numba and llvmlite,
 the processor and the width of its vectors. An entry made from anything else can therefore never be loaded.
 Processes that start at the same time share the work: what one of them is compiling the others wait for, and load.
@@ -36,7 +36,8 @@ def jit(function=None, **options):
     """Compile a kernel. Reads like numba.njit; options given here win over the project's."""
     if function is None:
         return functools.partial(jit, **options)
-    flags = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "cache": True, **options}
+    flags = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True, "cache": True}
+    flags.update(options)
     cached = flags.pop("cache")
     kernel = numba.njit(**flags)(function)
     if cached:
