@@ -125,15 +125,38 @@ class Emitter:
         self.builder.asm(nothing, "", "~{memory}", [], side_effect=True)
 
     def combine(self, matrix: list[list[float]], vectors: list[ir.Value]) -> list[ir.Value]:
-        """The matrix times the column of vectors; zeros of the matrix cost nothing."""
-        results = []
-        for row in matrix:
-            total = self.zero()
-            for factor, vector in zip(row, vectors, strict=True):
-                if factor:
-                    total = self.multiply_add(ir.Constant(self.vector, [factor] * self.lanes), vector, total)
-            results.append(total)
+        """The matrix times the column of vectors; zeros of the matrix cost nothing.
+
+        Two columns, or two rows, that differ in signs only are multiplied once: by the sum and the difference of their
+        vectors, or into the sum and the difference of what has equal signs in both and what has opposite ones.
+        """
+        matrix, vectors = [list(row) for row in matrix], list(vectors)
+        for i, j in _of_equal_size(list(zip(*matrix, strict=True))):
+            vectors[i], vectors[j] = (
+                self.builder.fadd(vectors[i], vectors[j]),
+                self.builder.fsub(vectors[i], vectors[j]),
+            )
+            for row in matrix:
+                row[i], row[j] = (row[i], 0.0) if row[i] == row[j] else (0.0, row[i])
+        pairs = _of_equal_size(matrix)
+        for i, j in pairs:
+            both = list(zip(matrix[i], matrix[j], strict=True))
+            matrix[i], matrix[j] = [a if a == b else 0.0 for a, b in both], [a if a != b else 0.0 for a, b in both]
+        results = [self._weighted_sum(row, vectors) for row in matrix]
+        for i, j in pairs:
+            results[i], results[j] = (
+                self.builder.fadd(results[i], results[j]),
+                self.builder.fsub(results[i], results[j]),
+            )
         return results
+
+    def _weighted_sum(self, factors: list[float], vectors: list[ir.Value]) -> ir.Value:
+        total = None
+        for factor, vector in zip(factors, vectors, strict=True):
+            if factor:
+                weight = ir.Constant(self.vector, [factor] * self.lanes)
+                total = self.multiply_add(weight, vector, total) if total else self.builder.fmul(weight, vector)
+        return total or self.zero()
 
     def nothing_of(self, vectors: list[ir.Value]) -> ir.Value:
         """0 times each vector, summed: two sums under way at once."""
@@ -201,6 +224,16 @@ def opened(context, builder, signature, arguments, *arrays):
 def constant(value: ir.Value | int) -> ir.Value:
     """A number to count or address with; a value already is one."""
     return value if isinstance(value, ir.Value) else ir.Constant(ir.IntType(64), value)
+
+
+def _of_equal_size(rows: list) -> list[tuple[int, int]]:
+    """Pairs of rows, none in two of them, whose elements differ in signs only."""
+    pairs: list[tuple[int, int]] = []
+    for j, row in enumerate(rows):
+        taken = {number for pair in pairs for number in pair}
+        like = [i for i in range(j) if i not in taken and list(map(abs, rows[i])) == list(map(abs, row))]
+        pairs += [(i, j) for i in like[:1]]
+    return pairs
 
 
 def _int32(value: int) -> ir.Constant:

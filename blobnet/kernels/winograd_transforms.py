@@ -23,23 +23,26 @@ STEP = 4  # extent of a tile of outputs
 Matrix = list[list[float]]
 
 
-def _matrices(taps: int, points: list[float]) -> tuple[Matrix, ...]:
+# Those at which polynomials are multiplied for so many taps.
+_POINTS = {3: (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2), 5: (0, 1 / 2, -1 / 2, 1, -1, 2, -2)}
+
+
+def matrices(taps: int) -> tuple[Matrix, Matrix, Matrix]:
     """A^T, G and B^T for so many taps: the powers of the points and of infinity, and the inverse of those."""
+    points = _POINTS[taps]
 
     def powers(count):
         return np.array([[point**k for k in range(count)] for point in points] + [[0] * (count - 1) + [1]], float)
 
-    inverse = np.linalg.inv(powers(len(points) + 1)).T
-    matrices = powers(STEP).T, powers(taps), np.where(abs(inverse) < 1e-12, 0, inverse)
-    return tuple(matrix.tolist() for matrix in matrices)
+    inverse = np.linalg.inv(powers(len(points) + 1)).T.round(12)
+    return powers(STEP).T.tolist(), powers(taps).tolist(), inverse.tolist()
 
 
 def _transposed(matrices: dict[int, Matrix]) -> dict[int, Matrix]:
     return {taps: [list(column) for column in zip(*matrix, strict=True)] for taps, matrix in matrices.items()}
 
 
-_of_three, _of_five = _matrices(3, [0, 2 / 3, -2 / 3, 3 / 2, -3 / 2]), _matrices(5, [0, 1 / 2, -1 / 2, 1, -1, 2, -2])
-_AT, _G, _BT = ({3: of_three, 5: of_five} for of_three, of_five in zip(_of_three, _of_five, strict=True))
+_AT, _G, _BT = ({taps: matrices(taps)[number] for taps in _POINTS} for number in range(3))
 
 _transform_input, _add_input_back = simd.tile_transform(_BT), simd.tile_transform(_transposed(_BT), adds=True)
 _transform_filter, _transform_filter_back = simd.tile_transform(_G), simd.tile_transform(_transposed(_G))

@@ -189,10 +189,19 @@ def test_products_with_shifts(dtype):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+MATRICES = {
+    "zeros": [[1, 0, -2], [0.5, 3, 0]],
+    "a row of zeros": [[0, 0, 0], [0.5, 3, 0]],
+    "rows and columns of one size": [[1, -2, 3], [1, 2, -3], [-4, -1, 1], [0, 5, 5]],
+    "three rows and columns of one size": [[1, -1, 1], [1, 1, 1], [-1, 1, 1]],
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
 @pytest.mark.parametrize("adds", [False, True])
 @DTYPES
-def test_tile_transform(dtype, adds):
-    matrix = np.array([[1, 0, -2], [0.5, 3, 0]])
+def test_tile_transform(dtype, adds, name):
+    matrix = np.array(MATRICES[name], float)
     transform_tile = simd.tile_transform({1: [[7.0]], 3: matrix.tolist()}, adds)
 
     @jit(cache=False)
@@ -201,6 +210,6 @@ def test_tile_transform(dtype, adds):
 
     lanes = simd.lanes(dtype)
     x = np.random.default_rng(0).standard_normal((3, 3, lanes)).astype(dtype)
-    y = np.full((2, 2, lanes), 0.5, dtype)
+    y = np.full((len(matrix), len(matrix), lanes), 0.5, dtype)
     run((0, 1, 2), x, y)
     np.testing.assert_allclose(y, np.einsum("ir,rcl,jc->jil", matrix, x, matrix) + 0.5 * adds, atol=1e-5)
