@@ -71,6 +71,11 @@ class Group:
         """Whether there are blobs between the layers, which in a net that is not lean need their values."""
         return self.tops[0][0] is not self.top or self.tops[-2][0] is not self.top
 
+    @property
+    def overwritten(self) -> list[tuple[Blob, Blob]]:
+        """Pairs of a top and a bottom: where they share a diff, ``backward`` may write the bottom's over the top's."""
+        return []
+
     def forward(self, backward_follows: bool) -> None:
         """``backward_follows``: leave what the backward pass needs."""
         self.folded = self.lean or not self.apart
@@ -203,6 +208,10 @@ class NormalizedSum(NormalizedLine):
     def _other(self) -> Blob:
         return next(blob for blob in self.bottoms[2] if blob is not self.tops[1][0])
 
+    @property
+    def overwritten(self) -> list[tuple[Blob, Blob]]:
+        return list(zip(self.tops[-1], (self.bottom[0], self._other), strict=True))
+
     def forward_as_one(self, backward_follows: bool) -> None:
         self.norm.take_statistics(self.bottom[0], self._y)
         self.norm.join(self._line(), self._other, self._y)
@@ -263,7 +272,8 @@ def _remade(net: "Net") -> set[Blob]:
 class Fusion:
     """The groups among the layers of a net: of these layers (see ``passes.fusion``) and types.
 
-    hidden  the names of the blobs that nobody but the layers of a group reads
+    hidden       the names of the blobs that nobody but the layers of a group reads
+    overwritten  as of ``Group``, of all groups
     """
 
     def __init__(self, net: "Net", plan: Sequence[range], types: Mapping[str, type[Group]], lean: bool):
@@ -282,6 +292,7 @@ class Fusion:
             )
             self._groups.update(dict.fromkeys(indices, group))
         self.hidden = {blob.name for group in self._groups.values() for blob in group.hidden}
+        self.overwritten = [pair for group in dict.fromkeys(self._groups.values()) for pair in group.overwritten]
         self._steps: dict[tuple[int, int], list[tuple[range, Group | None]]] = {}
 
     def group(self, index: int) -> Group | None:

@@ -259,6 +259,11 @@ class Net:
         return self._walk.hidden()
 
     @property
+    def overwritten(self) -> list[tuple[Blob, Blob]]:
+        """Pairs of blobs: layers that run as one may write the second's diff over the first's."""
+        return self._walk.overwritten()
+
+    @property
     def layer_names(self) -> list[str]:
         return [layer.name for layer in self.layers]
 

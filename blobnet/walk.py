@@ -75,6 +75,10 @@ class Walk:
         """The names of the blobs between layers that run as one."""
         return self._fusion.hidden
 
+    def overwritten(self) -> list[tuple[Blob, Blob]]:
+        """Pairs of blobs: layers that run as one may write the second's diff over the first's."""
+        return self._fusion.overwritten
+
     def steps(self) -> list[range]:
         """The indices of the layers in the order that they run; neighbours that run as one are one step."""
         return [indices for indices, _ in self._fusion.steps(0, len(self._net.layers) - 1)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blobnet import config
+from blobnet import buffers, config
 from blobnet.kernels import parallel
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
@@ -142,6 +142,22 @@ def test_a_lean_net_gives_the_same_bits(prototxt):
         for one, other in zip(lean.learnable_params, plain.learnable_params, strict=True):
             np.testing.assert_array_equal(one.diff, other.diff)
             np.testing.assert_array_equal(one.data, other.data)
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+@pytest.mark.parametrize("prototxt", [ENDS, ENDS_APART, ENDS_IN_PLACE])
+def test_gradients_at_the_end_of_a_block_lie_where_those_of_its_tops_do(prototxt, by_layer):
+    lean, plain = build(prototxt), build(prototxt)
+    buffers.make_lean(lean, [])
+    pairs = lean.overwritten
+    assert pairs and all(np.shares_memory(one.diff, other.diff) for one, other in pairs)
+    if by_layer:
+        one_by_one(lean), one_by_one(plain)
+    for _ in range(2):
+        feed(lean).forward_backward()
+        feed(plain).forward_backward()
+        for one, other in zip(lean.learnable_params, plain.learnable_params, strict=True):
+            np.testing.assert_array_equal(one.diff, other.diff)
 
 
 @pytest.mark.parametrize("prototxt", NETS)
