@@ -7,8 +7,8 @@ With x [N, C, input pixels], w [O, C / G, taps], y [N, O, output pixels] and eve
     backward weights  dw[o, c, t] = sum over n, p of dy[n, o, p] x[n, c, pixel under tap t of p] + beta dw[o, c, t]
 
 Each is one ``product`` of the arrays as they lie in memory: im2col is never made, ``patches`` tells where the
-elements of its columns are. Where another way is faster it is taken: ``winograd``, ``unpacked``, ``shallow``,
-``depthwise``, ``spread``. A deconvolution is the same three with the first two exchanged.
+elements of its columns are. Where another way is faster it is taken: ``winograd``, ``strips``, ``unpacked``,
+``shallow``, ``depthwise``, ``spread``. A deconvolution is the same three with the first two exchanged.
 
 A sum takes in the zeros of the padding, as Caffe's does: an infinite weight over padding gives NaN. The
 gradient of the input has no padding in Caffe, so there weights that are not finite take the reference path.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import depthwise, patches, product, reference, shallow, simd, spread, unpacked, winograd
+from blobnet.kernels import depthwise, patches, product, reference, shallow, simd, spread, strips, unpacked, winograd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
@@ -75,6 +75,12 @@ def forward(
         filters = _ordered(kept, "unpacked", unpacked.panels, w[:, :, 0], kept is not None)
         unpacked.multiply(filters, x, y, bias, least, addend)
         return
+    if strips.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype) and _ordered(
+        kept, "finite", holds, all_finite, w
+    ):
+        filters = _ordered(kept, "strips", strips.transformed, w, kept is not None)
+        if strips.correlate(x, filters, y, geometry, bias, least, addend):
+            return
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
     if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
         kept, "finite", holds, all_finite, w
@@ -145,6 +151,9 @@ def backward_data(
         return
     if _by_one_pixel(geometry, dy, group):
         unpacked.multiply(unpacked.panels(w[:, :, 0].T), dy, dx, bias)
+        return
+    in_strips = strips.pays(geometry, len(dy), len(w), dx.shape[1], group, dy.dtype, backward=True)
+    if in_strips and strips.backward_data(dy, w, dx, geometry, bias):
         return
     tiled = winograd.pays(geometry, len(dy), dx.shape[1], len(w), group, dy.dtype)
     if tiled and winograd.backward_data(dy, w, dx, geometry, bias):

@@ -16,6 +16,14 @@ class Geometry(NamedTuple):
     dilation: tuple[int, ...]
     output: tuple[int, ...]
 
+    def reversed(self) -> "Geometry":
+        """At stride 1: of the gradient of the input, which is a convolution of dy by the turned kernel."""
+        pad = tuple(
+            dilation * (kernel - 1) - pad
+            for kernel, dilation, pad in zip(self.kernel, self.dilation, self.pad, strict=True)
+        )
+        return self._replace(input=self.output, pad=pad, output=self.input)
+
 
 def extent(kernel: int, dilation: int) -> int:
     """Input pixels that a dilated kernel spans."""

@@ -137,7 +137,7 @@ def write_transposed(typing, target, j, step, rows, source, i, bias, b, least, a
     ), emit
 
 
-def tile_product(vectors: int, fetches: bool = False):
+def tile_product(vectors: int, fetches: bool = False, taps: int = 1):
     """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns.
 
     multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate): C = A B, or C += A B, where row
@@ -147,6 +147,7 @@ def tile_product(vectors: int, fetches: bool = False):
 
     a_row and a_step may be arrays of offsets instead of distances: a[i + a_row[r] + a_step[d]].
     If it fetches, it takes (later, start, distance) besides: later[start + d distance] comes to the second cache.
+    With several taps C is the sum of as many products: tap t has a[... + (d taps + t) a_step] and b[... + t].
     """
 
     def emit(context, builder, signature, arguments):
@@ -175,17 +176,19 @@ def tile_product(vectors: int, fetches: bool = False):
             emitter.fetch(c, spot, cache=1, to_write=True)
             builder.store(emitter.zero(), total)
         with cgutils.for_range(builder, depth) as loop:
-            a_depth, b_row = offset(a_step, loop.index), builder.add(j, builder.mul(loop.index, b_step))
+            b_row = builder.add(j, builder.mul(loop.index, b_step))
             if fetched:
                 _, start, distance = fetched
                 emitter.fetch(later, builder.add(start, builder.mul(loop.index, distance)), cache=2)
-            b_vectors = [emitter.load(b, builder.add(b_row, constant(v * emitter.lanes))) for v in columns]
-            for r in rows:
-                emitter.keep_order()
-                factor = emitter.splat(builder.load(emitter.address(a, builder.add(a_starts[r], a_depth))))
-                for v in columns:
-                    total = sums[r * vectors + v]
-                    builder.store(emitter.multiply_add(factor, b_vectors[v], builder.load(total)), total)
+            for tap in range(taps):
+                a_depth = offset(a_step, builder.add(builder.mul(loop.index, constant(taps)), constant(tap)))
+                b_vectors = [emitter.load(b, builder.add(b_row, constant(v * emitter.lanes + tap))) for v in columns]
+                for r in rows:
+                    emitter.keep_order()
+                    factor = emitter.splat(builder.load(emitter.address(a, builder.add(a_starts[r], a_depth))))
+                    for v in columns:
+                        total = sums[r * vectors + v]
+                        builder.store(emitter.multiply_add(factor, b_vectors[v], builder.load(total)), total)
         with builder.if_then(accumulate):
             for spot, total in zip(spots, sums, strict=True):
                 builder.store(builder.fadd(emitter.load(c, spot), builder.load(total)), total)

@@ -185,9 +185,7 @@ def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geome
     inputs, outputs = grids(geometry)
     if _spreads(inputs, len(dy)):
         return _spread_by_images(dy, w, dx, inputs, outputs, bias)
-    pad = tuple(kernel - 1 - pad for kernel, pad in zip(geometry.kernel, geometry.pad, strict=True))
-    reversed_geometry = geometry._replace(input=geometry.output, pad=pad, output=geometry.input)
-    return correlate(dy, w, dx, reversed_geometry, bias, turned=True)
+    return correlate(dy, w, dx, geometry.reversed(), bias, turned=True)
 
 
 def _spreads(inputs: Grid, images: int) -> bool:

@@ -105,6 +105,23 @@ EDGES = {
         "kernel": (5, 5),
         "pad": (1, 0),
     },
+    "strips": {
+        "images": 13,
+        "channels": 16,
+        "filters": 11,
+        "size": (30, 32),
+        "kernel": (3, 3),
+        "pad": (1, 1),
+    },
+    "strips, four vectors a row, uneven padding": {
+        "images": 40,
+        "channels": 9,
+        "filters": 10,
+        "size": (9, 62),
+        "kernel": (3, 3),
+        "pad": (2, 1),
+    },
+    "strips, no padding": {"images": 12, "channels": 16, "filters": 16, "size": (12, 64), "kernel": (3, 3)},
     "winograd, many channels, parts of vectors": {
         "channels": 259,
         "filters": 270,
@@ -219,6 +236,7 @@ def test_the_reference_path(monkeypatch):
         "winograd, few tiles of dy, 5 x 5",
         "winograd, more sums than the cache holds",
         "winograd, many channels",
+        "strips",
         "one tap, several blocks",
     ],
 )
@@ -284,6 +302,7 @@ CLIPPED = {
             "full blocks",
             "winograd",
             "winograd, parts of vectors",
+            "strips",
             "one pixel, padded",
             "one tap, parts of vectors",
         )
@@ -352,9 +371,10 @@ def test_kept_filters_of_many_channels_over_few_pixels(kernel, images):
         np.testing.assert_array_equal(y, found[0])
 
 
+@pytest.mark.parametrize("name", ["winograd", "strips"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_kept_filters_leave_winograds_way_for_what_is_not_finite(value):
-    case = Case(np.random.default_rng(3), **EDGES["winograd"])
+def test_kept_filters_leave_winograds_way_for_what_is_not_finite(value, name):
+    case = Case(np.random.default_rng(3), **EDGES[name])
     x, w = (_flat(array.astype(np.float32)) for array in (case.x, case.w))
     found, expected = (np.empty(_flat(case.dy).shape, np.float32) for _ in range(2))
     kept = {}

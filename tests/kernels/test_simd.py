@@ -99,6 +99,23 @@ def test_tile_product(dtype, vectors):
 
 
 @DTYPES
+def test_tile_product_of_several_taps(dtype):
+    multiply = simd.tile_product(2, taps=3)
+
+    @jit(cache=False)
+    def run(a, b, c):
+        multiply(a, 0, 1, a.shape[2], b, 4, b.shape[1], len(b), c, 0, c.shape[1], False)
+
+    generator = np.random.default_rng(0)
+    rows, columns = simd.TILE_ROWS, 2 * simd.lanes(dtype)
+    a, b = (generator.standard_normal(shape).astype(dtype) for shape in ((5, 3, rows), (5, columns + 9)))
+    found = np.empty((rows, columns), dtype)
+    run(a, b, found)
+    expected = sum(a[:, tap].T @ b[:, 4 + tap : 4 + tap + columns] for tap in range(3))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@DTYPES
 def test_tile_product_that_fetches(dtype):
     multiply, multiply_and_fetch = simd.tile_product(2), simd.tile_product(2, fetches=True)
 
