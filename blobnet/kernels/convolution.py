@@ -194,6 +194,7 @@ def _by_one_pixel(geometry: Geometry, x: np.ndarray, group: int) -> bool:
     return dense and large and group == 1 and channels <= MOST_CHANNELS
 
 
+@functools.lru_cache(maxsize=256)
 def _skips(geometry: Geometry) -> bool:
     """Whether some pixels of the input meet no tap, because the kernel is one pixel."""
     return set(geometry.kernel) == {1} and not any(geometry.pad) and geometry.input != geometry.output

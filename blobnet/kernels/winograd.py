@@ -22,6 +22,7 @@ filters outweigh them: then one panel of outputs after the other takes all tiles
 are transformed in the cache. What is not finite would spread over a tile, so it is left to other ways.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -80,6 +81,7 @@ TILES_AT_ONCE = 128
 MOST_SUMS, MOST_GROUPS, TRANSFORMS_AT_ONCE, TIMES_OF_A_GROUP = 64 * 64, 16, 48 * 128 * 36, 2
 
 
+@functools.lru_cache(maxsize=256)
 def pays(
     geometry: Geometry, images: int, channels: int, filters: int, group: int, dtype: np.dtype, least_tiles=LEAST_TILES
 ) -> bool:

@@ -4,6 +4,7 @@ Images are turned to vectors of channels, a row of tiles at a time. The matrices
 which Toom and Cook multiply polynomials.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ def taps_of(count: int) -> tuple[int, ...]:
     return tuple(range(math.isqrt(count)))
 
 
+@functools.lru_cache(maxsize=256)
 def grids(geometry: Geometry) -> tuple[Grid, Grid]:
     """The tiles of inputs, which overlap, and those of outputs."""
     taps = taps_of(math.prod(geometry.kernel))
