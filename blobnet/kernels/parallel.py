@@ -177,7 +177,9 @@ class _Regions:
 
     def __call__(self) -> bool:
         with _taken_board(self._threads) as (board, alone):
-            return region.run_regions(board, self._table, alone)
+            if region.run_regions(board, self._table, alone):
+                raise MemoryError(", ".join(each.start.__name__ for each in self._regions))
+        return False
 
 
 def record(run: Callable[[], object]) -> list[Callable[[], bool]] | None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from blobnet import config
+from blobnet.kernels import parallel
 from blobnet.kernels._jit import jit
-from blobnet.kernels.parallel import holds, observed, parallel_for, record, rehearsed, scratch
+from blobnet.kernels.parallel import holds, observed, parallel_for, record, rehearsed, repeated, scratch
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,11 @@ def draw_line(start, stop, y, span: Span, line: Line):
 @jit(cache=False)
 def take_memory(start, stop, size):
     np.empty(size)[0] = 1
+
+
+@jit
+def take_as_much(start, stop, sizes):
+    np.empty(sizes[0])[0] = 1
 
 
 @pytest.mark.parametrize(("count", "grain"), [(0, 1), (1, 1), (3, 1), (17, 4), (1000, 7), (5, 100), (1 << 20, 1)])
@@ -165,6 +171,37 @@ def test_what_is_recorded_runs_again():
     assert owner.tolist() == [2] * 16 and other.tolist() == [2] * 3
     assert any(call() for call in calls)  # the condition holds no longer
     assert owner.tolist() == [3] * 16 and other.tolist() == [2] * 3
+
+
+def test_what_is_repeated_between_regions_is_done_again():
+    owner = np.zeros(4, int)
+
+    def run():
+        parallel_for(mark, 4, owner)
+        repeated(np.multiply, owner, 10, out=owner)
+        parallel_for(mark, 4, owner)
+
+    calls = record(run)
+    assert owner.tolist() == [11] * 4
+    assert not any(call() for call in calls)
+    assert owner.tolist() == [121] * 4
+
+
+def test_a_repeated_kernel_that_finds_no_memory_is_an_error():
+    sizes = np.array([1])
+    [repeat] = record(lambda: parallel_for(take_as_much, 4, sizes))
+    assert not repeat()
+    sizes[0] = 1 << 55
+    with pytest.raises(MemoryError, match="take_as_much"):
+        repeat()
+
+
+def test_repeated_regions_run_alone_where_another_thread_runs_one():
+    owner = np.zeros(64, int)
+    [repeat] = record(lambda: parallel_for(mark, 64, owner))
+    with parallel._busy:
+        assert not repeat()
+    assert owner.tolist() == [2] * 64
 
 
 def test_what_cannot_run_again_is_not_recorded():
