@@ -20,7 +20,7 @@ from blobnet.net import Net
 from blobnet.solvers.memory import kept_bytes
 
 # Interpreter, libraries and machine code: Python 3.11, NumPy 2.4, numba 0.68.
-PROCESS = 130_000_000
+PROCESS = 100_000_000
 
 # Work arrays: a part for every net, and one for the largest filters that Winograd's way transforms.
 LEAST_WORK = 25_000_000

@@ -29,10 +29,12 @@ def test_buffers_and_kept_arrays_are_those_of_a_net_that_has_run(prototxt):
         [blob for blob in net.blobs.values() if blob.diff.any() and blob not in losses], "diff"
     )
     assert told.learned == 4 * sum(blob.data.nbytes for blob in net.learnable_params)
-    inputs = [layer.input for layer in net.layers if layer.name in ("bn1", "bn2", "bn3")]
+    norms = [layer for layer in net.layers if layer.name in ("bn1", "bn2", "bn3")]
+    inputs = [layer.input for layer in norms]
+    statistics = [array for layer in norms for array in (layer.mean, layer.variance, layer.factor)]
     in_place = [array for array in inputs if not any(np.may_share_memory(array, blob.data) for blob in made)]
     probability = net.layers[-1].probability
-    assert told.kept == sum(array.nbytes for array in (*in_place, probability))
+    assert told.kept == sum(array.nbytes for array in (*in_place, *statistics, probability))
 
 
 @pytest.mark.parametrize(("name", "batch"), [("lenet", 64), ("resnet20", 64)])
