@@ -129,7 +129,7 @@ def run_regions(board, regions, alone):
     for region in regions:
         board[KERNEL], board[ARGUMENTS] = region[0], region[1]
         parts, threads = (1, 1) if alone else (region[5], region[6])
-        if run_region(board, region[2], region[3], region[4], parts, threads):
+        if _run_region(board[RUN], board, region[2], region[3], region[4], parts, threads):
             return True
     return False
 
