@@ -23,13 +23,15 @@ def make_lean(train: Net, tests: Sequence[Net]) -> None:
 def pool_diffs(net: Net) -> None:
     """Let the diffs of blobs between layers share buffers.
 
-    A diff is needed from the backward pass of the last layer that reads the blob to that of the layer that makes it.
-    Layers that run as one take and give theirs at the same time, and make none between them, but may write some over
-    others: what is in the cache takes half the time to write. Diffs that nobody overwrites, such as loss weights and
-    those of unread tops, keep a buffer of their own.
+    A diff is needed from the backward pass of the last layer that reads the blob to that of the layer that makes it,
+    or of the first layer that reads it in parts. Layers that run as one take and give theirs at the same time, and make
+    none between them, but may write some over others: what is in the cache takes half the time to write. Diffs that
+    nobody overwrites, such as loss weights and those of unread tops, keep a buffer of their own.
     """
     step_of = {index: number for number, step in enumerate(net.steps) for index in step}
     makers = _makers(net)
+    for whole, parts in net.joined:
+        makers[id(whole)] = min(makers[id(part)] for part in parts)
     last_readers: dict[int, int] = {}
     for index, (bottom, wanted) in enumerate(zip(net.bottoms, net.bottom_need_backward, strict=True)):
         for blob, want in zip(bottom, wanted, strict=True):

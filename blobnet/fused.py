@@ -4,10 +4,12 @@ A group computes what its layers would: forward to the same bits, backward withi
 fewer steps. Its state is that of its layers, so that one pass may run as a group and the next one layer by layer.
 In a net that is not lean, the blobs between the layers and all diffs hold what Caffe leaves in them; the result has
 the same bits either way.
+
+In a net that is lean, a group whose top is a bottom of Concat may read its gradient from Concat's top (``Joined``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,9 +21,21 @@ from blobnet.layers.base import Layer
 from blobnet.layers.convolution import Convolution
 from blobnet.layers.eltwise import Scale
 from blobnet.layers.normalization import BatchNorm
+from blobnet.passes.fusion import Join, plan_joins
 
 if TYPE_CHECKING:
     from blobnet.net import Net
+
+
+class Channels(NamedTuple):
+    """The channels of a blob that come after as many as some blobs have."""
+
+    blob: Blob
+    before: Sequence[Blob] = ()
+
+    @property
+    def first(self) -> int:
+        return sum(blob.shape[1] for blob in self.before)
 
 
 class Group:
@@ -30,10 +44,13 @@ class Group:
     lean      blobs between the layers, and all diffs but those of the bottoms, are nobody's concern
     may_swap  the first bottom may change its memory from pass to pass
     spares    blobs of its own
+    source    where the gradient of the top is, for groups that can read it elsewhere than in the top
+    span      the layers that a pass must run if it runs the group
     folded    the last forward pass ran as one, and ``unfold`` was not called since
     steady    as of ``Layer``
     """
 
+    reads_elsewhere: ClassVar[bool] = False
     steady: bool = False
     spares: Sequence[Blob] = ()
 
@@ -51,6 +68,8 @@ class Group:
         self.bottom, self.top = bottoms[0], tops[-1][0]
         self.lean = lean
         self.may_swap = may_swap
+        self.source = Channels(self.top)
+        self.span = indices
         self.folded = False
 
     def is_suited(self) -> bool:
@@ -100,6 +119,7 @@ class Group:
 class ClippedConvolution(Group):
     """Convolution, then ReLU: the sums are clipped as they are written, dy as it is summed for the bias."""
 
+    reads_elsewhere = True
     steady = True
 
     @property
@@ -117,7 +137,7 @@ class ClippedConvolution(Group):
 
     def backward(self, propagate_down: Sequence[bool]) -> None:
         y = self.top if self.lean else self.tops[0][0]
-        self.convolution.clip_gradient(self.top, y)
+        self.convolution.clip_gradient(self.top, y, self.source.blob, self.source.first)
         self.convolution.differentiate(self.bottom[0], y, propagate_down[0])
 
     def unfold(self) -> None:
@@ -247,6 +267,36 @@ class ClippedSum(Group):
             _run_forward(self.layers, self.bottoms, self.tops)
 
 
+class Joined(Group):
+    """Concat, in a lean net: groups that make bottoms read the gradients of these in its top, instead of copies.
+
+    makers  these groups, by the position of the bottom
+    """
+
+    steady = True
+
+    def __init__(self, *arguments, makers: Mapping[int, Group]):
+        super().__init__(*arguments)
+        self.makers = makers
+        self.span = range(min(group.indices[0] for group in makers.values()), self.indices.stop)
+        for position, group in makers.items():
+            group.source, group.span = Channels(self.top, self.bottom[:position]), self.span
+
+    def differentiates(self, wanted: Sequence[bool]) -> bool:
+        return True
+
+    def forward_as_one(self, backward_follows: bool) -> None:
+        _run_forward(self.layers, self.bottoms, self.tops)
+
+    def backward(self, propagate_down: Sequence[bool]) -> None:
+        copied = [wanted and position not in self.makers for position, wanted in enumerate(propagate_down)]
+        if any(copied):
+            self.layers[0].backward(self.tops[0], copied, self.bottom)
+
+    def unfold(self) -> None:
+        """Concat keeps nothing."""
+
+
 def _run_forward(layers: Sequence[Layer], bottoms: Sequence[list[Blob]], tops: Sequence[list[Blob]]) -> None:
     for layer, bottom, top in zip(layers, bottoms, tops, strict=True):
         layer.forward(bottom, top)
@@ -269,48 +319,63 @@ def _remade(net: "Net") -> set[Blob]:
     return {blob for blob, maker in makers.items() if net.bottoms[maker] and net.layers[maker].type != "Split"}
 
 
+def _within(net: "Net", indices: range) -> tuple[range, list[Layer], list[list[Blob]], list[list[Blob]]]:
+    """Indices, and the layers, bottoms and tops there."""
+    within = slice(indices.start, indices.stop)
+    return indices, net.layers[within], net.bottoms[within], net.tops[within]
+
+
 class Fusion:
     """The groups among the layers of a net: of these layers (see ``passes.fusion``) and types.
 
     hidden       the names of the blobs that nobody but the layers of a group reads
     overwritten  as of ``Group``, of all groups
+    joined       those that are Concats
     """
 
     def __init__(self, net: "Net", plan: Sequence[range], types: Mapping[str, type[Group]], lean: bool):
         self._groups: dict[int, Group] = {}  # by the index of each of their layers
         remade = _remade(net) if lean else set()
         for indices in plan:
-            within = slice(indices.start, indices.stop)
             ends_in_split = net.layers[indices[-1]].type == "Split"
-            group = (NormalizedSum if ends_in_split else types[net.layers[indices[0]].type])(
-                indices,
-                net.layers[within],
-                net.bottoms[within],
-                net.tops[within],
-                lean,
-                net.bottoms[indices[0]][0] in remade,
-            )
+            kind = NormalizedSum if ends_in_split else types[net.layers[indices[0]].type]
+            group = kind(*_within(net, indices), lean, net.bottoms[indices[0]][0] in remade)
             self._groups.update(dict.fromkeys(indices, group))
+        self.joined = [*self._join(net, plan_joins(net.param.layer, plan))] if lean else []
+        self._groups.update((group.indices[0], group) for group in self.joined)
         self.hidden = {blob.name for group in self._groups.values() for blob in group.hidden}
         self.overwritten = [pair for group in dict.fromkeys(self._groups.values()) for pair in group.overwritten]
         self._steps: dict[tuple[int, int], list[tuple[range, Group | None]]] = {}
+
+    def _join(self, net: "Net", joins: Sequence[Join]) -> Iterator[Joined]:
+        """The Concats of bottoms whose gradients are read elsewhere than in them."""
+        for concat, makers in joins:
+            groups = {position: self._groups[maker[0]] for position, maker in enumerate(makers) if maker}
+            read = {
+                position: group
+                for position, group in groups.items()
+                if group.reads_elsewhere and group.is_suited() and net.bottom_need_backward[concat][position]
+            }
+            if read:
+                yield Joined(*_within(net, range(concat, concat + 1)), True, False, makers=read)
 
     def group(self, index: int) -> Group | None:
         """The group of a layer, if it is in one."""
         return self._groups.get(index)
 
     def steps(self, first: int, last: int) -> list[tuple[range, Group | None]]:
-        """The layers first to last in steps: groups that lie between, and other layers one by one."""
+        """The layers first to last in steps: groups whose span lies between, and other layers one by one."""
         if (first, last) not in self._steps:
             self._steps[first, last] = [*self._cut(first, last)]
         return self._steps[first, last]
 
     def _cut(self, first: int, last: int) -> Iterator[tuple[range, Group | None]]:
-        while first <= last:
-            indices, group = range(first, first + 1), self._groups.get(first)
-            if group is not None and group.indices[0] == first and group.indices[-1] <= last:
+        index = first
+        while index <= last:
+            indices, group = range(index, index + 1), self._groups.get(index)
+            if group and group.indices[0] == index and first <= group.span[0] and group.span[-1] <= last:
                 indices = group.indices
             else:
                 group = None
             yield indices, group
-            first = indices.stop
+            index = indices.stop

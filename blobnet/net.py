@@ -264,6 +264,11 @@ class Net:
         return self._walk.overwritten()
 
     @property
+    def joined(self) -> list[tuple[Blob, list[Blob]]]:
+        """Blobs whose diffs are read in parts, as those of other blobs, by the layers that make these."""
+        return self._walk.joined()
+
+    @property
     def layer_names(self) -> list[str]:
         return [layer.name for layer in self.layers]
 

@@ -79,6 +79,10 @@ class Walk:
         """Pairs of blobs: layers that run as one may write the second's diff over the first's."""
         return self._fusion.overwritten
 
+    def joined(self) -> list[tuple[Blob, list[Blob]]]:
+        """Blobs whose diffs are read in parts, as those of other blobs, by the layers that make these."""
+        return [(group.top, [maker.top for maker in group.makers.values()]) for group in self._fusion.joined]
+
     def steps(self) -> list[range]:
         """The indices of the layers in the order that they run; neighbours that run as one are one step."""
         return [indices for indices, _ in self._fusion.steps(0, len(self._net.layers) - 1)]
@@ -120,7 +124,9 @@ class Walk:
     def _seen_blobs(self, indices: range, group: Group | None) -> list[Blob]:
         """The blobs of a step, but for those that a group does not make."""
         blobs = [*dict.fromkeys(blob for index in indices for blob in self._blobs[index]), *self._learned(indices)]
-        return blobs if group is None else [*(blob for blob in blobs if blob not in group.hidden), *group.spares]
+        if group is None:
+            return blobs
+        return [*(blob for blob in blobs if blob not in group.hidden), group.source.blob, *group.spares]
 
     def _learned(self, indices: range) -> list[Blob]:
         """The learnable blobs of layers."""

@@ -48,6 +48,16 @@ layer { name: "relu" type: "ReLU" bottom: "sum" top: "sum" }
 layer { name: "layer" type: "Concat" bottom: "sum" bottom: "clipped" top: "y" }
 """
 
+JOINED = """
+layer { name: "a" type: "Convolution" bottom: "clipped" top: "a" convolution_param { num_output: 5 kernel_size: 1
+  weight_filler { type: "msra" } } }
+layer { name: "relu" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "b" type: "Convolution" bottom: "clipped" top: "b" convolution_param { num_output: 3 kernel_size: 1
+  weight_filler { type: "msra" } } }
+layer { name: "relu2" type: "ReLU" bottom: "b" top: "b" }
+layer { name: "layer" type: "Concat" bottom: "clipped" bottom: "b" bottom: "a" top: "y" }
+"""
+
 NORMALIZED = """
 layer { name: "layer" type: "Convolution" bottom: "clipped" top: "c" convolution_param { num_output: 16 kernel_size: 3
   pad: 1 weight_filler { type: "msra" } } }
@@ -111,6 +121,7 @@ CASES = {
     "global": (single("Pooling", "pooling_param { pool: AVE global_pooling: true }"), (2, 3, 9, 9)),
     "softmax": (single("Softmax"), (3, 5, 4)),
     "branches": (BRANCHES, (2, 4, 6, 6)),
+    "joined": (JOINED, (2, 4, 6, 6)),
     "normalized": (NORMALIZED, (4, 16, 12, 12)),
     "residual": (RESIDUAL, (4, 16, 12, 12)),
     "normalized table": (TABLE, (5, 12)),

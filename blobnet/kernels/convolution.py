@@ -233,9 +233,12 @@ def backward_bias(dy: np.ndarray, db: np.ndarray, beta: int) -> None:
     parallel_for(sum_channels, len(db), dy, db, beta)
 
 
-def clip_gradient(y: np.ndarray, dy: np.ndarray, g: np.ndarray | None, db: np.ndarray, beta: int) -> None:
-    """g = dy, but 0 where y is clipped, and ``backward_bias`` of g; g None: in place of dy."""
-    parallel_for(clip_and_sum_channels, len(db), y, dy, g, db, beta)
+def clip_gradient(y: np.ndarray, dy: np.ndarray, first: int, g: np.ndarray | None, db: np.ndarray, beta: int) -> None:
+    """g = the channels of dy from ``first`` on, but 0 where y is clipped, and ``backward_bias`` of g.
+
+    g None: in place of dy, whose channels are those of y.
+    """
+    parallel_for(clip_and_sum_channels, len(db), y, dy, first, g, db, beta)
 
 
 def _portions(source: np.ndarray, frame: patches.Frame, pixels: int) -> Iterator[slice]:
@@ -301,13 +304,13 @@ def turn_filters(start, stop, w, taps, turned):
 
 
 @jit
-def clip_and_sum_channels(start, stop, y, dy, g, db, beta):
+def clip_and_sum_channels(start, stop, y, dy, first, g, db, beta):
     """``clip_gradient`` for the channels start to stop, image by image, as they lie in memory."""
     nothing = dy.dtype.type(0)
     totals = np.zeros(stop - start)
     for n in range(dy.shape[0]):
         for c in range(start, stop):
-            values, source = y[n, c], dy[n, c]
+            values, source = y[n, c], dy[n, first + c]
             target = source if g is None else g[n, c]
             for p in range(values.size):
                 target[p] = nothing if values[p] <= 0 else source[p]

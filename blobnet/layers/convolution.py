@@ -214,12 +214,15 @@ class Convolution(Weighted):
         if propagate:
             convolution.backward_data(dy, self.weights(), self.planes(x.diff), self.geometry, self.group)
 
-    def clip_gradient(self, clipped: Blob, y: Blob) -> None:
-        """The diff of y, and what it adds to that of the bias, from y clipped at 0 and its diff."""
-        g = None if clipped is y else self.planes(y.diff)
+    def clip_gradient(self, clipped: Blob, y: Blob, source: Blob, first: int) -> None:
+        """The diff of y, and what it adds to that of the bias, from y clipped at 0 and the gradient of that.
+
+        This gradient are the channels of the diff of ``source`` from ``first`` on.
+        """
+        g = None if source is y else self.planes(y.diff)
         learns = len(self.blobs) > 1 and self.param_propagate_down[1]
         db, beta = self.blobs[1].gradient_sum() if learns else (np.empty(self.num_output, self.dtype), 0)
-        convolution.clip_gradient(self.planes(clipped.data), self.planes(clipped.diff), g, db, beta)
+        convolution.clip_gradient(self.planes(clipped.data), self.planes(source.diff), first, g, db, beta)
 
 
 @register("Deconvolution")

@@ -1,10 +1,11 @@
-"""The plan of fusion: neighbouring layers that may run as one, found from the net's text alone.
+"""The plan of fusion: neighbouring layers that may run as one, and what Concat need not copy, from the text alone.
 
 ``blobnet.fused`` runs what is found here; ``Walk`` decides, run by run, whether a group or its layers run.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from blobnet.proto import blobnet_pb2 as pb
 
@@ -42,6 +43,31 @@ def plan_fusion(layers: Sequence[pb.LayerParameter], lean: bool = False, frozen:
             groups.append(range(first, first + length))
         first += max(1, length)
     return groups
+
+
+class Join(NamedTuple):
+    """A Concat of channels, by its index, and the group that makes each of its bottoms for it; None: no group."""
+
+    concat: int
+    makers: list[range | None]
+
+
+def plan_joins(layers: Sequence[pb.LayerParameter], groups: Sequence[range]) -> list[Join]:
+    """The Concats that have bottoms from groups of ``plan_fusion``, of the same layers."""
+    ends = {group[-1]: group for group in groups}
+    newest: dict[str, int] = {}
+    joins = []
+    for index, layer in enumerate(layers):
+        if layer.type == "Concat" and _joins_channels(layer):
+            makers = [ends.get(newest[bottom]) for bottom in layer.bottom]
+            if any(makers):
+                joins.append(Join(index, makers))
+        newest.update(dict.fromkeys(layer.top, index))
+    return joins
+
+
+def _joins_channels(layer: pb.LayerParameter) -> bool:
+    return layer.concat_param.axis == layer.concat_param.concat_dim == 1
 
 
 def _chain_length(layers: Sequence[pb.LayerParameter], chains: Sequence[Sequence[str]]) -> int:

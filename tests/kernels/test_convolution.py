@@ -323,13 +323,14 @@ def test_clipped_outputs_are_the_others_or_zero(name):
     np.testing.assert_array_equal(clipped, np.where(plain <= 0, 0, plain))
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_the_gradient_of_clipped_outputs_and_the_bias(apart):
+@pytest.mark.parametrize("apart, first", [(False, 0), (True, 0), (True, 2)])
+def test_the_gradient_of_clipped_outputs_and_the_bias(apart, first):
     generator = np.random.default_rng(7)
-    y, dy = generator.standard_normal((2, 3, 5, 37)).astype(np.float32)
-    expected = np.where(y <= 0, 0, dy)
-    given, g, db = dy.copy(), np.empty_like(dy), np.ones(5, np.float32)
-    convolution.clip_gradient(y, given, g if apart else None, db, 1)
+    y, dy = generator.standard_normal((2, 3, 8, 37)).astype(np.float32)
+    y, dy = y[:, :5].copy(), dy if first else dy[:, :5]
+    expected = np.where(y <= 0, 0, dy[:, first : first + 5])
+    given, g, db = dy.copy(), np.empty_like(y), np.ones(5, np.float32)
+    convolution.clip_gradient(y, given, first, g if apart else None, db, 1)
     np.testing.assert_array_equal(g if apart else given, expected)
     np.testing.assert_allclose(db, 1 + expected.sum(axis=(0, 2), dtype=np.float64), rtol=1e-5)
     if apart:

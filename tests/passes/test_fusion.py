@@ -2,7 +2,7 @@
 
 import pytest
 
-from blobnet.passes.fusion import plan_fusion
+from blobnet.passes.fusion import plan_fusion, plan_joins
 from blobnet.passes.splits import insert_splits
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
@@ -96,3 +96,25 @@ def test_groups_of_a_net_that_is_lean(lines, found):
 )
 def test_groups_of_a_net_that_is_frozen(lines, found):
     assert plan_fusion(layers(*lines), frozen=True) == found
+
+
+A, B = ["Convolution: x -> a", "ReLU: a -> a"], ["Convolution: z -> b", "ReLU: b -> r"]
+
+
+@pytest.mark.parametrize(
+    "lines, found",
+    [
+        ([*A, *B, "Concat: a r -> y"], [(5, [range(1, 3), range(3, 5)])]),
+        ([*B, "Power: x -> p", "Concat: p r -> y"], [(4, [None, range(1, 3)])]),
+        ([*A, "Power: a -> a", "Concat: a -> y"], []),
+        ([*A, "Power: a -> p", "Concat: a p -> y"], []),
+        ([*A, "Concat: a a -> y"], []),
+        ([*A[:1], "Concat: a -> y", "ReLU: y -> y"], []),
+        ([*A, "Concat: a -> y | concat_param { axis: 0 }"], []),
+        ([*A, "Concat: a -> y | concat_param { concat_dim: 2 }"], []),
+        ([*A, "Concat: a -> y | concat_param { concat_dim: 1 }"], [(3, [range(1, 3)])]),
+    ],
+)
+def test_groups_that_make_bottoms_of_a_concat(lines, found):
+    param = layers(*lines)
+    assert plan_joins(param, plan_fusion(param)) == found
