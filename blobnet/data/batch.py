@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -11,9 +12,15 @@ from blobnet.data.transformer import Draws, Transformer
 from blobnet.errors import BlobnetError
 
 Position = dict[str, int]
-Item = tuple[object, np.ndarray, float]  # place for errors, as text; pixels [C, H, W]; label
+Kind = tuple[tuple[int, ...], np.dtype]  # shape and type of the pixels [C, H, W]
+Item = tuple[Kind, bytes, float, object]  # kind, pixels, label; place for errors, as text
 
 _AT_ONCE = 1 << 18  # bytes of the images that are transformed together: they stay in the second cache
+
+
+def kind_and_bytes(pixels: np.ndarray) -> tuple[Kind, bytes]:
+    """Pixels as an item has them."""
+    return (pixels.shape, pixels.dtype), pixels.tobytes()
 
 
 class Batch:
@@ -28,17 +35,18 @@ class Batch:
         """Transform as many images as there are draws into the batch. The first one gives it its shape."""
         count, start = len(draws.mirror), 0
         for group in _groups(itertools.islice(items, count)):
-            places, pixels, labels = zip(*group, strict=True)
+            ((extents, dtype), *_), pixels, labels, places = zip(*group, strict=True)
+            images = np.ndarray((len(group), *extents), dtype, b"".join(pixels))
             stop = start + len(group)
             try:
-                shape = transformer.shape(*pixels[0].shape)
+                shape = transformer.shape(*extents)
                 if start == 0:
                     self.data.reshape(count, *shape)
                     self.label.reshape(count)
                 rows = self.data.data[start:stop]
                 if shape != rows.shape[1:]:
                     raise BlobnetError(f"has shape {shape}; the first one of its batch has {rows.shape[1:]}")
-                transformer.apply(np.array(pixels), draws.rows(start, stop), rows)
+                transformer.apply(images, draws.rows(start, stop), rows)
             except BlobnetError as error:
                 raise BlobnetError(error.message, file=str(places[0])) from error
             self.label.data[start:stop] = labels
@@ -47,7 +55,7 @@ class Batch:
 
 def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Neighbours of one shape and type, as many as are transformed at once."""
-    for (shape, dtype), alike in itertools.groupby(items, lambda item: (item[1].shape, item[1].dtype)):
+    for (shape, dtype), alike in itertools.groupby(items, operator.itemgetter(0)):
         at_once = -(-_AT_ONCE // (math.prod(shape) * dtype.itemsize))
         while group := list(itertools.islice(alike, at_once)):
             yield group

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet.context import Context
-from blobnet.data.batch import Batch, Item, Position
+from blobnet.data.batch import Batch, Item, Position, kind_and_bytes
 from blobnet.data.passes import Rows, rows_of_batch
 from blobnet.data.transformer import Transformer
 from blobnet.errors import BlobnetError, error_at
@@ -69,8 +69,8 @@ class ImageLoader:
 
     def first_shape(self) -> tuple[int, int, int]:
         """The shape that the first image gets."""
-        _, pixels, _ = next(self._items(0))
-        return self._transformer.shape(*pixels.shape)
+        (shape, _), *_ = next(self._items(0))
+        return self._transformer.shape(*shape)
 
     def load(self, position: Position, batch: Batch) -> Position:
         number, size = position["batch"], self._param.batch_size
@@ -84,7 +84,7 @@ class ImageLoader:
         number = start + (int(self._stream.at("rand_skip", 0).integers(skip)) if skip else 0)
         while True:
             entry = self._entry(*divmod(number, len(self._entries)))
-            yield f"{self._list}:{entry.line}: {entry.name}", self._pixels(entry), entry.label
+            yield *kind_and_bytes(self._pixels(entry)), entry.label, f"{self._list}:{entry.line}: {entry.name}"
             number += 1
 
     def _entry(self, epoch: int, index: int) -> Entry:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from blobnet.context import Context
-from blobnet.data.batch import Batch, Item, Position
+from blobnet.data.batch import Batch, Item, Kind, Position, kind_and_bytes
 from blobnet.data.database import Record, cycle, open_database
 from blobnet.data.passes import rows_of_batch
 from blobnet.data.transformer import Transformer
@@ -16,6 +16,8 @@ from blobnet.io import images
 from blobnet.io.files import decode_message
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.streams import Stream
+
+_BYTE = np.dtype(np.uint8)
 
 
 class RecordLoader:
@@ -41,9 +43,9 @@ class RecordLoader:
     def first_shape(self) -> tuple[int, int, int]:
         """The shape that the first record gets."""
         self._seek(0)
-        place, pixels, _ = next(self._items())
+        (shape, _), *_ = next(self._items())
         self._next_record = -1
-        return self._transformer.shape(*pixels.shape)
+        return self._transformer.shape(*shape)
 
     def load(self, position: Position, batch: Batch) -> Position:
         self._seek(position["record"])
@@ -64,18 +66,23 @@ class RecordLoader:
         for record in self._records:
             self._next_record = record.number + 1
             decode_message(record.value, datum, record)
-            yield record, datum_pixels(datum, color, record), datum.label
+            yield *_kind_and_bytes(datum, color, record), datum.label, record
 
 
 def datum_pixels(datum: pb.Datum, color: bool | None, place: object) -> np.ndarray:
     """The pixels [C, H, W] of a record: bytes, or float32 for ``float_data``. ``color`` as in ``images.decode``."""
+    (shape, dtype), pixels = _kind_and_bytes(datum, color, place)
+    return np.ndarray(shape, dtype, pixels)
+
+
+def _kind_and_bytes(datum: pb.Datum, color: bool | None, place: object) -> tuple[Kind, bytes]:
     if datum.encoded:
-        return images.decode(datum.data, color, str(place)).transpose(2, 0, 1)
+        return kind_and_bytes(images.decode(datum.data, color, str(place)).transpose(2, 0, 1))
     shape = datum.channels, datum.height, datum.width
     values = datum.data or datum.float_data
     if min(shape) < 1 or len(values) != math.prod(shape):
         extents = " x ".join(map(str, shape))
         raise BlobnetError(f"a Datum of shape {extents} must hold as many values; got {len(values)}", file=str(place))
     if isinstance(values, bytes):
-        return np.ndarray(shape, np.uint8, values)
-    return np.array(values, np.float32).reshape(shape)
+        return (shape, _BYTE), values
+    return kind_and_bytes(np.array(values, np.float32).reshape(shape))
