@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import Message
-from numba.core.dispatcher import Dispatcher
 
 from blobnet.kernels import parallel
+from blobnet.kernels._jit import Kernel
 from blobnet.kernels.finite import all_finite
 from blobnet.layers.base import Layer
 from blobnet.net import Net
@@ -59,16 +59,16 @@ def order(sizes: Sequence[int]) -> list[int]:
     return last_first
 
 
-def _size(kernel: Dispatcher) -> int:
+def _size(kernel: Kernel) -> int:
     """How many bytes of Python's code the kernel and all that it calls have: the time to compile it goes by them."""
-    found: set[Dispatcher] = set()
+    found: set[Kernel] = set()
     pending = [kernel]
     while pending:
         function = pending.pop()
         if function not in found:
             found.add(function)
             known = [function.py_func.__globals__.get(name) for name in function.py_func.__code__.co_names]
-            pending += [called for called in known if isinstance(called, Dispatcher)]
+            pending += [called for called in known if isinstance(called, Kernel)]
     return sum(len(function.py_func.__code__.co_code) for function in found)
 
 

@@ -13,17 +13,21 @@ import functools
 import hashlib
 import importlib.util
 import re
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import llvmlite.binding
 import numba
+import numpy as np
+from numba.core import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
+from numba.core.registry import CPUDispatcher
 from numba.core.runtime import _nrt_python
+from numba.np import numpy_support
 
 from blobnet import collector, config
 
@@ -32,30 +36,70 @@ FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 _PACKAGE = "blobnet.kernels"
 
 
+class Kernel:
+    """A function that compiled ones call as machine code, and Python too.
+
+    Of most kernels a process never calls it by itself: numba hears of one when it is first called, or compiled into
+    another.
+    """
+
+    def __init__(self, function: Callable, cached: bool, options: dict[str, Any]):
+        functools.update_wrapper(self, function)
+        self.py_func = function
+        self.options = options
+        self._cached = cached
+
+    @functools.cached_property
+    def dispatcher(self) -> Dispatcher:
+        """What compiles the function for the types of its arguments, and calls it."""
+        if self._cached:
+            return _Dispatcher(self.py_func, targetoptions={"nopython": True, "boundscheck": None, **self.options})
+        return numba.njit(**self.options)(self.py_func)
+
+    @property
+    def targetoptions(self) -> dict[str, Any]:
+        """The options, by the name under which numba looks for ``inline``."""
+        return self.options
+
+    @property
+    def _numba_type_(self) -> types.Dispatcher:
+        return self.dispatcher._numba_type_
+
+    def __call__(self, *args):
+        return self.dispatcher(*args)
+
+
 def jit(function=None, **options):
-    """Compile a kernel. Reads like numba.njit; options given here win over the project's."""
+    """Compile a kernel. Takes the options of numba.njit; those given here win over the project's."""
     if function is None:
         return functools.partial(jit, **options)
     flags = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True, "cache": True}
     flags.update(options)
-    cached = flags.pop("cache")
-    kernel = numba.njit(**flags)(function)
-    if cached:
-        kernel.compile = types.MethodType(_compile_alone, kernel)
-    return kernel
+    return Kernel(function, flags.pop("cache"), flags)
 
 
 # Compile what is called in one or two places as if it stood there: apart, it would take a quarter of a second more.
 inlined = functools.partial(jit, inline="always")
 
 
-def _compile_alone(kernel: Dispatcher, signature):
-    """Load a kernel or compile it, while no other process does: numba's index would lose what one of two adds to it."""
-    if isinstance(kernel._cache, NullCache):
-        kernel._cache = _Cache(kernel.py_func)
-    lock = Path(kernel._cache.cache_path) / f"{kernel.__qualname__}.lock"
-    with global_compiler_lock, _locked(lock), collector.paused():
-        return Dispatcher.compile(kernel, signature)
+class _Dispatcher(CPUDispatcher):
+    """Loads a kernel or compiles it, while no other process does: numba's index would lose what one of two adds."""
+
+    def compile(self, signature):
+        if isinstance(self._cache, NullCache):
+            self._cache = _Cache(self.py_func)
+        lock = Path(self._cache.cache_path) / f"{self.__qualname__}.lock"
+        with global_compiler_lock, _locked(lock), collector.paused():
+            return super().compile(signature)
+
+    def typeof_pyval(self, value):
+        """As numba's, which to tell an array from a masked one imports these."""
+        if type(value) is not np.ndarray:
+            return super().typeof_pyval(value)
+        layout, readonly = numpy_support.map_layout(value), not value.flags.writeable
+        kind = types.Array(numpy_support.from_dtype(value.dtype), value.ndim, layout, readonly)
+        self._types_active_call.add(kind)
+        return kind
 
 
 class _Locator:

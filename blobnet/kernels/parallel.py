@@ -23,6 +23,7 @@ from numba.core.dispatcher import Dispatcher
 
 from blobnet import config
 from blobnet.kernels import region
+from blobnet.kernels._jit import Kernel
 from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 # Elements between the rows of scratch of two threads. Side by side, processors fetch ahead into each other's rows:
@@ -115,7 +116,7 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
 @functools.cache
 def _compiled(kernel: Callable) -> tuple[Callable, list[int]] | None:
     """What starts the kernel's regions, and the places of named tuples among its arguments; None if it is Python."""
-    return (region.starter(kernel), [*region.named_arguments(kernel)]) if isinstance(kernel, Dispatcher) else None
+    return (region.starter(kernel), [*region.named_arguments(kernel)]) if isinstance(kernel, Kernel) else None
 
 
 def _run(

@@ -12,15 +12,13 @@ import inspect
 import types as python_types
 from collections.abc import Callable, Sequence
 
-import numba
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import Linkage, get_default_triple, parse_assembly
 from numba.core import cgutils, compiler, types
-from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import Kernel, jit
 from blobnet.kernels.memory import copy_bytes
 
 # The board: places of its numbers, each on a cache line of its own that others are written to meanwhile.
@@ -43,11 +41,11 @@ def board() -> np.ndarray:
     return _board_for(run_region)
 
 
-def _board_for(run: Dispatcher) -> np.ndarray:
+def _board_for(run: Kernel) -> np.ndarray:
     """A board on which the regions that begin are given to a function."""
-    board = np.zeros(BOARD_SIZE, np.int64)
-    run.compile(tuple(map(numba.typeof, (board, *[0] * 5))))
-    compiled = run.overloads[run.signatures[0]]
+    board, dispatcher = np.zeros(BOARD_SIZE, np.int64), run.dispatcher
+    dispatcher.compile(tuple(map(dispatcher.typeof_pyval, (board, *[0] * 5))))
+    compiled = dispatcher.overloads[dispatcher.signatures[0]]
     board[RUN] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
     return board
 
@@ -66,7 +64,7 @@ def kept(start: Callable, scratch: np.ndarray | None, args: Sequence) -> tuple[i
 
 
 @functools.cache
-def starter(kernel: Dispatcher) -> Callable:
+def starter(kernel: Kernel) -> Callable:
     """The compiled ``start(board, count, blocks, grain, parts, threads, scratch, *args)`` of a kernel: runs a region.
 
     Item ranges go to ``kernel(start, stop, *args)``, with the row of the thread in ``scratch`` as a last argument
@@ -76,11 +74,11 @@ def starter(kernel: Dispatcher) -> Callable:
     names = {**globals(), "_post_kernel": _poster(kernel)}
     start = python_types.FunctionType(_start.__code__, names, f"start_{kernel.__name__}")
     start.__qualname__, start.__module__, start.kernel = start.__name__, kernel.__module__, kernel
-    return jit(start, fastmath=kernel.targetoptions["fastmath"])  # what is compiled within inherits it
+    return jit(start, fastmath=kernel.options["fastmath"]).dispatcher  # what is compiled within inherits it
 
 
 @functools.cache
-def named_arguments(kernel: Dispatcher) -> dict[int, type]:
+def named_arguments(kernel: Kernel) -> dict[int, type]:
     """The places among ``args`` that the kernel's annotations name a NamedTuple for, and which.
 
     There ``start`` takes plain tuples, and the kernel gets them under their names: numba takes a microsecond or more
@@ -163,7 +161,7 @@ def serve(board, thread):
         idle += 1
 
 
-def _poster(kernel: Dispatcher) -> Callable:
+def _poster(kernel: Kernel) -> Callable:
     """The intrinsic that puts the addresses of a kernel and its arguments on the board."""
 
     @intrinsic
@@ -216,7 +214,7 @@ def _call_only_own_copies(library) -> None:
     library._finalize_final_module = close_and_finish
 
 
-def _caller(context, builder, kernel: Dispatcher, signature, scratch, packed: ir.Type) -> ir.Function:
+def _caller(context, builder, kernel: Kernel, signature, scratch, packed: ir.Type) -> ir.Function:
     """A function (start, stop, thread, address of the arguments) -> whether the kernel failed."""
     word = ir.IntType(64)
     module = builder.module
@@ -232,8 +230,8 @@ def _caller(context, builder, kernel: Dispatcher, signature, scratch, packed: ir
         row = types.Array(scratch.dtype, 1, "C")(scratch, types.intp)
         rows = _borrowed(context, inner, scratch, rows)
         arguments.append(_run(context, inner, _row, row, [rows, thread], compiler.Flags())[1])
-    flags = compiler.Flags()
-    kernel.targetdescr.options.parse_as_flags(flags, kernel.targetoptions)
+    flags, dispatcher = compiler.Flags(), kernel.dispatcher
+    dispatcher.targetdescr.options.parse_as_flags(flags, dispatcher.targetoptions)
     status, _ = _run(context, inner, kernel.py_func, signature, arguments, flags)
     inner.ret(inner.zext(status.is_error, _FAILED))
     return function
