@@ -73,8 +73,10 @@ class Unit:
         self._net.fuse(lean=True)
         self._first = len(self._net.inputs)
         self._last = len(self._net.layers) - 1
+        self._bottoms = [self._net.blobs[name] for name in self._net.inputs]
         self._planned = [
-            list(wanted) if propagate else [False] * len(wanted) for wanted in self._net.bottom_need_backward
+            [want and (propagate or blob not in self._bottoms) for blob, want in zip(bottom, wanted, strict=True)]
+            for bottom, wanted in zip(self._net.bottoms, self._net.bottom_need_backward, strict=True)
         ]
         self.run("forward")
         self._top = self._net.tops[self._last][0]
@@ -110,11 +112,11 @@ class Unit:
             self._net.set_input(name, array)
         for task in tasks:
             self.run(task)
-        bottoms = zip(self._net.bottoms[self._first], self._planned[self._first], strict=True)
+        pairs = [pair for own in zip(self._net.bottoms, self._planned, strict=True) for pair in zip(*own, strict=True)]
         learned = [layer for layer in self._net.layers if layer.type != "BatchNorm"]
         return [
             self._top.data,
-            *(bottom.diff for bottom, planned in bottoms if planned),
+            *(blob.diff for blob, planned in pairs if planned and blob in self._bottoms),
             *(blob.diff for layer in learned for blob in layer.blobs),
         ]
 

@@ -1,5 +1,10 @@
-"""The layers of a net one by one, each as a net of its own, with how often the net has such a layer."""
+"""The layers of a net one by one, each as a net of its own, with how often the net has such a layer.
 
+Layers that leave work to each other are not torn apart: what runs as one, and a Concat with what reads the gradients of
+its bottoms in its top.
+"""
+
+import itertools
 from typing import NamedTuple
 
 from benchmarks import nets
@@ -10,13 +15,13 @@ _WEIGHTED = ("Convolution", "InnerProduct")
 
 
 class Unit(NamedTuple):
-    """A layer, or several that blobnet runs as one."""
+    """A layer, or several."""
 
-    name: str  # of its first occurrence
+    name: str  # of its first occurrence; a Concat gives its own to the layers before it
     type: str
     shapes: str  # of the first bottom and of the top
     param: pb.NetParameter
-    propagate: bool  # whether the net asks for the gradient of its bottom
+    propagate: bool  # whether the net asks for the gradients of its bottoms
     count: int  # occurrences in the net
 
     @property
@@ -30,32 +35,47 @@ def units(param: pb.NetParameter) -> list[Unit]:
     """The different layers of a train net, in order, but for the Splits, of which a prototxt says nothing."""
     net = Net(param, pb.TRAIN, seed=1)
     found: dict[bytes, Unit] = {}
-    for step in net.steps:
-        group = [net.layers[index].param for index in step]
-        if group[0].type in ("Input", "Split"):
+    for steps in _torn_nowhere(net):
+        groups = [[net.layers[index].param for index in step] for step in steps]
+        if groups[0][0].type in ("Input", "Split"):
             continue
-        unit = _unit(group, net)
+        unit = _unit(groups, net)
         known = found.setdefault(_key(unit.param), unit)
         found[_key(unit.param)] = known._replace(count=known.count + 1)
     return list(found.values())
 
 
-def _unit(group: list[pb.LayerParameter], net: Net) -> Unit:
-    bottoms = list(dict.fromkeys(group[0].bottom))
+def _torn_nowhere(net: Net) -> list[list[range]]:
+    """The steps of a net, those of a unit together."""
+    steps = net.steps
+    net.fuse(lean=True)
+    maker_of = {blob: step for step in reversed(steps) for blob in net.tops[step[-1]]}
+    makers = {index: [maker_of[part] for part in parts] for index, parts in net.joined.items()}
+    taken = {step for own in makers.values() for step in own}
+    return [[*makers.get(step[0], ()), step] for step in steps if step not in taken]
+
+
+def _unit(groups: list[list[pb.LayerParameter]], net: Net) -> Unit:
+    bottoms, made = {}, set()
+    for layer in itertools.chain(*groups):
+        bottoms |= dict.fromkeys(name for name in layer.bottom if name not in made)
+        made.update(layer.top)
     param = pb.NetParameter(force_backward=True)
-    param.layer.extend(nets.input_layer(f"bottom{i}", net.blobs[name].shape) for i, name in enumerate(bottoms))
     names = {name: f"bottom{i}" for i, name in enumerate(bottoms)}
-    for i, layer in enumerate(group):
-        own = param.layer.add()
-        own.CopyFrom(layer)
-        own.name = f"layer{i}"
-        own.bottom[:] = [names[name] for name in layer.bottom]
-        own.top[:] = ["top"]
-        names[layer.top[0]] = "top"
-    first, top = (net.blobs[name].shape for name in (bottoms[0], group[-1].top[0]))
+    param.layer.extend(nets.input_layer(own, net.blobs[name].shape) for name, own in names.items())
+    for number, group in enumerate(groups):
+        for layer in group:
+            own = param.layer.add()
+            own.CopyFrom(layer)
+            own.name = f"layer{len(param.layer) - len(bottoms) - 1}"
+            own.bottom[:] = [names[name] for name in layer.bottom]
+            own.top[:] = [f"top{number}"]
+            names[layer.top[0]] = own.top[0]
+    source, target = next(iter(bottoms)), groups[-1][-1].top[0]
+    first, top = net.blobs[source].shape, net.blobs[target].shape
     shapes = " -> ".join("x".join(map(str, shape)) or "1" for shape in dict.fromkeys((first, top)))
-    type_name = "+".join(layer.type for layer in group)
-    return Unit(group[0].name, type_name, shapes, param, bottoms[0] not in net.inputs, count=0)
+    types = ["+".join(layer.type for layer in group) for group in groups]
+    return Unit(groups[-1][0].name, ", ".join(types), shapes, param, source not in net.inputs, count=0)
 
 
 def _key(param: pb.NetParameter) -> bytes:

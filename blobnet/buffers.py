@@ -30,8 +30,8 @@ def pool_diffs(net: Net) -> None:
     """
     step_of = {index: number for number, step in enumerate(net.steps) for index in step}
     makers = _makers(net)
-    for whole, parts in net.joined:
-        makers[id(whole)] = min(makers[id(part)] for part in parts)
+    for index, parts in net.joined.items():
+        makers[id(net.tops[index][0])] = min(makers[id(part)] for part in parts)
     last_readers: dict[int, int] = {}
     for index, (bottom, wanted) in enumerate(zip(net.bottoms, net.bottom_need_backward, strict=True)):
         for blob, want in zip(bottom, wanted, strict=True):

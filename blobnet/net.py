@@ -264,8 +264,8 @@ class Net:
         return self._walk.overwritten()
 
     @property
-    def joined(self) -> list[tuple[Blob, list[Blob]]]:
-        """Blobs whose diffs are read in parts, as those of other blobs, by the layers that make these."""
+    def joined(self) -> dict[int, list[Blob]]:
+        """By the index of a Concat: the bottoms whose diffs their makers read in that of the top."""
         return self._walk.joined()
 
     @property

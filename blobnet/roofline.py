@@ -37,8 +37,11 @@ def backward(net: Net, step: range) -> Work:
     """It reads the diffs of the tops, the bottoms and the learned blobs; it makes the diffs of the last two.
 
     Each of the gradients, of the bottoms and of the learned blobs, takes the multiplications of a forward pass.
+    Of diffs that others read where they are joined, nothing is made.
     """
     bottom, top = net.bottoms[step[0]], net.tops[step[-1]]
+    if parts := net.joined.get(step[0]):
+        return Work(0, 2 * _bytes([blob for blob in bottom if blob not in parts]))
     propagated = [blob for blob, wanted in zip(bottom, net.bottom_need_backward[step[0]], strict=True) if wanted]
     wanted = [wanted for index in step for wanted in net.layers[index].param_propagate_down]
     learning = [blob for blob, learns in zip(_learned(net, step), wanted, strict=True) if learns]

@@ -79,9 +79,9 @@ class Walk:
         """Pairs of blobs: layers that run as one may write the second's diff over the first's."""
         return self._fusion.overwritten
 
-    def joined(self) -> list[tuple[Blob, list[Blob]]]:
-        """Blobs whose diffs are read in parts, as those of other blobs, by the layers that make these."""
-        return [(group.top, [maker.top for maker in group.makers.values()]) for group in self._fusion.joined]
+    def joined(self) -> dict[int, list[Blob]]:
+        """By the index of a Concat: the bottoms whose diffs their makers read in that of the top."""
+        return {group.indices[0]: [maker.top for maker in group.makers.values()] for group in self._fusion.joined}
 
     def steps(self) -> list[range]:
         """The indices of the layers in the order that they run; neighbours that run as one are one step."""

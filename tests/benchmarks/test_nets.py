@@ -61,3 +61,14 @@ def test_equal_layers_are_one_unit_and_so_are_layers_that_run_as_one():
     assert [layer.type for layer in line.param.layer] == ["Input", "BatchNorm", "Scale", "ReLU"]
     for unit in found:
         assert len(Net(unit.param, pb.TRAIN).steps) == len(unit.param.layer) - len(unit.type.split("+")) + 1
+
+
+def test_a_concat_is_one_unit_with_the_layers_that_read_their_gradients_in_its_top():
+    found = [unit for unit in units.units(nets.training("squeezenet1_1", 2)) if "Concat" in unit.type]
+    assert [(unit.name, unit.count) for unit in found] == [(f"fire{i}/concat", 2) for i in (2, 4, 6, 8)]
+    first = found[0]
+    assert (first.type, first.tasks) == ("Convolution+ReLU, Convolution+ReLU, Concat", ["forward", "backward"])
+    assert first.shapes == "2x16x56x56 -> 2x128x56x56"
+    assert [list(layer.bottom) for layer in first.param.layer[2:]] == [
+        ["bottom0"], ["top0"], ["bottom1"], ["top1"], ["top0", "top1"]
+    ]  # fmt: skip
