@@ -12,9 +12,14 @@ from numba.extending import intrinsic
 
 from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import Emitter, opened
+from blobnet.kernels.workspace import CACHE_LINE
 
 # Vectors in hand at once: so many additions of a sum need not wait for each other.
 VECTORS = 4
+
+# Bytes ahead of those in hand that are fetched, to be read or to be written, into the rows that follow as well: rows of
+# 1 to 12 KB, 26 MB of results in all, 5 to 3.5 ms on one thread and 2.4 to 1.7 on two; nothing lost in the cache.
+AHEAD = 512
 
 
 @intrinsic
@@ -52,6 +57,7 @@ def loop(formula: Callable, sums: int = 0):
             start, block, vector = (ir.Constant(count.type, number) for number in (0, VECTORS * lanes, lanes))
             blocks, vectors = (builder.mul(builder.sdiv(count, size), size) for size in (block, vector))
             with cgutils.for_range_slice(builder, start, blocks, block) as (first, _):
+                row.fetch(builder.add(first, ir.Constant(count.type, AHEAD // row.emitter.itemsize)), VECTORS * lanes)
                 for number, accumulator in enumerate(accumulators):
                     row.compute(builder.add(first, ir.Constant(count.type, number * lanes)), accumulator)
             with cgutils.for_range_slice(builder, blocks, vectors, vector) as (first, _):
@@ -126,6 +132,15 @@ class _Row:
 
     def new_sum(self) -> ir.Value:
         return cgutils.alloca_once_value(self._builder, self.emitter.zero())
+
+    def fetch(self, first: ir.Value, count: int) -> None:
+        """Have so many elements of the inputs and outputs on their way to the first cache."""
+        for distance in range(0, count, CACHE_LINE // self.emitter.itemsize):
+            place = self._builder.add(first, ir.Constant(first.type, distance))
+            for memory in self._inputs:
+                self.emitter.fetch(memory, place, cache=1)
+            for memory in self._outputs:
+                self.emitter.fetch(memory, place, cache=1, to_write=True)
 
     def compute(self, first: ir.Value, accumulators: Sequence[ir.Value], count: ir.Value | None = None) -> None:
         """The vector that begins at ``first``, or its first lanes."""
