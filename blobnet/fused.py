@@ -9,7 +9,7 @@ In a net that is lean, a group whose top is a bottom of Concat may read its grad
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,13 +44,12 @@ class Group:
     lean      blobs between the layers, and all diffs but those of the bottoms, are nobody's concern
     may_swap  the first bottom may change its memory from pass to pass
     spares    blobs of its own
-    source    where the gradient of the top is, for groups that can read it elsewhere than in the top
+    source    where the gradient of the top is, for groups that are ``joinable``
     span      the layers that a pass must run if it runs the group
     folded    the last forward pass ran as one, and ``unfold`` was not called since
     steady    as of ``Layer``
     """
 
-    reads_elsewhere: ClassVar[bool] = False
     steady: bool = False
     spares: Sequence[Blob] = ()
 
@@ -79,6 +78,11 @@ class Group:
     def differentiates(self, wanted: Sequence[bool]) -> bool:
         """Whether ``backward`` can make the gradients of the bottoms that are wanted, and no others."""
         return all(wanted)
+
+    @property
+    def joinable(self) -> bool:
+        """Whether the top may be some channels of another blob."""
+        return False
 
     @property
     def hidden(self) -> set[Blob]:
@@ -119,7 +123,6 @@ class Group:
 class ClippedConvolution(Group):
     """Convolution, then ReLU: the sums are clipped as they are written, dy as it is summed for the bias."""
 
-    reads_elsewhere = True
     steady = True
 
     @property
@@ -128,6 +131,10 @@ class ClippedConvolution(Group):
 
     def is_suited(self) -> bool:
         return not self.convolution.depthwise
+
+    @property
+    def joinable(self) -> bool:
+        return self.is_suited() and self.convolution.channel_axis == 1
 
     def differentiates(self, wanted: Sequence[bool]) -> bool:
         return True
@@ -354,7 +361,7 @@ class Fusion:
             read = {
                 position: group
                 for position, group in groups.items()
-                if group.reads_elsewhere and group.is_suited() and net.bottom_need_backward[concat][position]
+                if group.joinable and net.bottom_need_backward[concat][position]
             }
             if read:
                 yield Joined(*_within(net, range(concat, concat + 1)), True, False, makers=read)
