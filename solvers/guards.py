@@ -8,12 +8,15 @@ import logging
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from blobnet.blob import Blob
 from blobnet.errors import BlobnetError, error_at
-from blobnet.kernels.finite import all_finite
+from blobnet.kernels.finite import all_finite, blocks, search
 from blobnet.layers.base import Layer, describe
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
+from blobnet.replay import Replay
 
 log = logging.getLogger("blobnet")
 
@@ -28,36 +31,58 @@ class Guard:
     With ``warn`` it is said once, where it begins.
     """
 
-    def __init__(self, param: pb.SolverParameter):
+    def __init__(self, param: pb.SolverParameter, net: Net):
         if param.on_nan not in ("stop", "warn", "rollback"):
             text = f'on_nan must be "stop", "warn" or "rollback"; got "{param.on_nan}"'
             raise error_at(param, text, "on_nan")
         if param.on_nan == "rollback" and param.snapshot <= 0:
             raise error_at(param, "on_nan: rollback needs snapshot above 0", "on_nan")
+        self._net, self._gradients = net, Gradients(net)
         self._warn = param.on_nan == "warn"
         self._warned = False
 
-    def check(self, net: Net, loss: float, iteration: int) -> None:
-        """``net`` has run forward and backward on a batch in that iteration."""
-        fault = self._fault(net, loss)
+    def check(self, loss: float, iteration: int) -> None:
+        """The net has run forward and backward on a batch in that iteration."""
+        fault = self._fault(loss)
         if fault and not self._warned:
-            message = f"iteration {iteration}: {fault}; {origin(net)}"
+            message = f"iteration {iteration}: {fault}; {origin(self._net)}"
             if not self._warn:
                 raise NotFinite(message)
             log.warning("%s; training goes on, as on_nan: warn asks", message)
         self._warned = bool(fault)
 
-    def check_weights(self, net: Net, iteration: int) -> None:
+    def check_weights(self, iteration: int) -> None:
         """What a snapshot is about to hold."""
-        if not self._warn and not all(all_finite(blob.data) for blob in net.learnable_params):
-            raise NotFinite(f"iteration {iteration}: no snapshot of weights that are not finite; {origin(net)}")
+        if not self._warn and not all(all_finite(blob.data) for blob in self._net.learnable_params):
+            raise NotFinite(f"iteration {iteration}: no snapshot of weights that are not finite; {origin(self._net)}")
 
-    def _fault(self, net: Net, loss: float) -> str:
+    def _fault(self, loss: float) -> str:
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        if not all(all_finite(blob.gradient) for blob in net.learnable_params):
+        if not self._gradients.all_finite():
             return "a gradient is not finite"
         return ""
+
+
+class Gradients:
+    """The gradients of a net, to be searched again and again."""
+
+    def __init__(self, net: Net):
+        self._params = net.learnable_params
+        counts = [blocks(blob.count) for blob in self._params]
+        self._sums = np.zeros(sum(counts), net.context.dtype)
+        self._sums_of_params = np.split(self._sums, np.cumsum(counts))[:-1]
+        self._search = Replay(self._params)
+
+    def all_finite(self) -> bool:
+        gradients = [blob.gradient for blob in self._params]  # what was cleared is zeros now, also for a recording
+
+        def search_all() -> None:
+            for gradient, sums in zip(gradients, self._sums_of_params, strict=True):
+                search(gradient.reshape(-1), sums)
+
+        self._search.run(search_all)
+        return all_finite(self._sums)
 
 
 def origin(net: Net) -> str:

@@ -18,10 +18,10 @@ from google.protobuf.message import Message
 
 from blobnet.kernels import parallel
 from blobnet.kernels._jit import Kernel
-from blobnet.kernels.finite import all_finite
 from blobnet.layers.base import Layer
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
+from blobnet.solvers.guards import Gradients
 from blobnet.solvers.registry import create
 from blobnet.solvers.solver import Solver
 
@@ -81,8 +81,7 @@ def rehearse(param: pb.SolverParameter) -> list[tuple[Any, tuple]]:
     with np.errstate(all="ignore"), parallel.rehearsed() as calls:
         solver.net.clear_param_diffs()
         solver.net.forward_backward()
-        for blob in solver.net.learnable_params:
-            all_finite(blob.gradient)  # as the solver's guard looks at them
+        Gradients(solver.net).all_finite()
         solver.apply_update()
     return list(calls)
 

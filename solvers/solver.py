@@ -5,7 +5,6 @@ A subclass is one update rule. Whatever concerns terminals, logs and signals rea
 
 import collections
 import contextlib
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from blobnet.kernels import update
 from blobnet.kernels.parallel import parallel_for
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
+from blobnet.replay import Replay
 from blobnet.solvers import debug, epochs, lr_policies, memory, nets, resume, scoring
 from blobnet.solvers.callbacks import Action, Callback, DisplayRecord, TestResult
 from blobnet.solvers.clipping import clip_factor
@@ -39,8 +39,8 @@ _MOST_ROLLBACKS = 3  # to one snapshot
 class Solver:
     """Trains a net as its SolverParameter says.
 
-    kernel         the update rule, called as ``kernel(start, stop, data, diff, *history, regularization, rate,
-                   *constants)`` on flat arrays (see ``kernels.update``)
+    kernel         the update rule, called as ``kernel(start, stop, data, diff, *history, scalars)`` on flat arrays
+                   (see ``kernels.update``)
     history_count  arrays of history that the rule keeps for each learnable blob
 
     lean            the nets share buffers: between passes, only weights, inputs and outputs are worth a look. The
@@ -102,7 +102,10 @@ class Solver:
         self.losses: collections.deque[float] = collections.deque(maxlen=param.average_loss)
         self.snapshots: list[int] = []
         self.watches = watches(param, self.test_nets)
-        self._guard = Guard(param)
+        self._guard = Guard(param, self.net)
+        params = self.net.learnable_params
+        self._scalars = np.empty((len(params), update.CONSTANTS + len(self.constants())), context.dtype)
+        self._update = Replay(params)
         self._display_time = time.monotonic()
         self._snapshot_iter: int | None = None
         self._last_state: Path | None = None
@@ -206,7 +209,7 @@ class Solver:
         for _ in range(self.param.iter_size):
             batch_loss = self._forward(self.net)
             self.net.backward_from_to(len(self.net.layers) - 1, 0)
-            self._guard.check(self.net, batch_loss, self.iter)
+            self._guard.check(batch_loss, self.iter)
             loss += batch_loss
         return loss / self.param.iter_size
 
@@ -247,23 +250,29 @@ class Solver:
     def _set_learning_rate(self) -> None:
         self.lr, self.current_step = lr_policies.learning_rate(self.param, self.iter, self.current_step)
 
-    @np.errstate(over="ignore")
     def _update_weights(self) -> None:
-        params, kind = self.net.learnable_params, self.param.regularization_type
-        number = self.net.context.dtype.type
-        scale = number(clip_factor(self.param, params) / self.param.iter_size)
-        step_size, constants = self.step_size(), [number(constant) for constant in self.constants()]
+        params = self.net.learnable_params
+        gradients = [blob.gradient for blob in params]  # what was cleared is zeros now, also for a recording
 
-        @functools.cache
-        def scalars(lr_mult: float, decay: float) -> list:
-            l2, l1 = (number(decay if kind == wanted else 0) for wanted in ("L2", "L1"))
-            return [update.Regularization(scale, l2, l1), number(step_size * lr_mult), *constants]
+        def update_all() -> None:
+            for index, (blob, gradient, scalars) in enumerate(zip(params, gradients, self._scalars, strict=True)):
+                arrays = [blob.data, gradient, *self.history[index :: len(params)]]
+                flat = [array.reshape(-1) for array in arrays]
+                parallel_for(type(self).kernel, blob.count, *flat, scalars, grain=update.GRAIN)
 
-        for index, (blob, lr_mult, decay) in enumerate(zip(params, self.net.params_lr, self._decays(), strict=True)):
-            arrays = [blob.data, blob.gradient, *self.history[index :: len(params)]]
-            flat = [array.reshape(-1) for array in arrays]
-            parallel_for(type(self).kernel, blob.count, *flat, *scalars(lr_mult, decay), grain=update.GRAIN)
+        self._set_scalars()
+        self._update.run(update_all)
         self.iter += 1
+
+    @np.errstate(over="ignore")
+    def _set_scalars(self) -> None:
+        """What the kernel takes for each learnable blob."""
+        scale = clip_factor(self.param, self.net.learnable_params) / self.param.iter_size
+        kind, decays = self.param.regularization_type, np.array(self._decays())
+        l2, l1 = (decays if kind == wanted else 0 for wanted in ("L2", "L1"))
+        rates = self.step_size() * np.array(self.net.params_lr)
+        for column, values in zip(self._scalars.T, (scale, l2, l1, rates, *self.constants()), strict=True):
+            column[...] = values
 
     def _decays(self) -> list[float]:
         """The weight decay of each learnable blob."""
@@ -342,7 +351,7 @@ class Solver:
             folder.write_best(self._prefix(), self.net, self._as_hdf5)
 
     def _try_snapshot(self) -> None:
-        self._guard.check_weights(self.net, self.iter)
+        self._guard.check_weights(self.iter)
         with self._misses():
             self.snapshot()
 

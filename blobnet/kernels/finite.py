@@ -14,9 +14,19 @@ def all_finite(array: np.ndarray) -> bool:
     values = array.reshape(-1)
     if len(values) <= BLOCK:
         return sum_of_nothing(values) == 0
-    sums = np.zeros(-(-len(values) // BLOCK), values.dtype)
-    parallel_for(search_blocks, len(sums), values, sums)
+    sums = np.zeros(blocks(len(values)), values.dtype)
+    search(values, sums)
     return all_finite(sums)
+
+
+def blocks(count: int) -> int:
+    """How many blocks so many elements have."""
+    return -(-count // BLOCK)
+
+
+def search(values: np.ndarray, sums: np.ndarray) -> None:
+    """sums[i] = 0 where all of block i of the flat values is finite, else NaN."""
+    parallel_for(search_blocks, len(sums), values, sums)
 
 
 @jit

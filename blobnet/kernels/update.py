@@ -1,7 +1,8 @@
 """The six update rules and the gradient norm: one pass over memory for each learnable blob.
 
 A rule reads the summed gradient from ``diff``, scales and decays it, moves its history, writes the update into
-``diff`` and subtracts it from ``data``. All arrays are flat and of one dtype, and so are the scalars.
+``diff`` and subtracts it from ``data``. All arrays are flat and of one dtype. ``scalars`` are those of the
+``Regularization``, the rate, and the constants of the rule: in an array, so that what is recorded reads them anew.
 
 A running mean takes its two weights, ``decay`` and ``share`` = 1 - decay, as arguments: inside a loop fastmath turns
 (1 - decay) * x into x - decay * x, which loses digits where decay is near 1.
@@ -25,6 +26,15 @@ class Regularization(NamedTuple):
     l1: np.floating
 
 
+# Where in the scalars the rate is, and the constants begin.
+RATE, CONSTANTS = 3, 4
+
+
+@jit
+def regularization_of(scalars):
+    return Regularization(scalars[0], scalars[1], scalars[2])
+
+
 @jit
 def regularized(gradient, weight, regularization):
     gradient = regularization.scale * gradient
@@ -36,8 +46,9 @@ def regularized(gradient, weight, regularization):
 
 
 @jit
-def sgd(start, stop, data, diff, velocity, regularization: Regularization, rate, momentum):
+def sgd(start, stop, data, diff, velocity, scalars):
     data, diff, velocity = data[start:stop], diff[start:stop], velocity[start:stop]
+    regularization, rate, momentum = regularization_of(scalars), scalars[RATE], scalars[CONSTANTS]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
         velocity[i] = momentum * velocity[i] + rate * gradient
@@ -46,8 +57,9 @@ def sgd(start, stop, data, diff, velocity, regularization: Regularization, rate,
 
 
 @jit
-def nesterov(start, stop, data, diff, velocity, regularization: Regularization, rate, momentum):
+def nesterov(start, stop, data, diff, velocity, scalars):
     data, diff, velocity = data[start:stop], diff[start:stop], velocity[start:stop]
+    regularization, rate, momentum = regularization_of(scalars), scalars[RATE], scalars[CONSTANTS]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
         before = velocity[i]
@@ -57,8 +69,9 @@ def nesterov(start, stop, data, diff, velocity, regularization: Regularization, 
 
 
 @jit
-def adagrad(start, stop, data, diff, squares, regularization: Regularization, rate, delta):
+def adagrad(start, stop, data, diff, squares, scalars):
     data, diff, squares = data[start:stop], diff[start:stop], squares[start:stop]
+    regularization, rate, delta = regularization_of(scalars), scalars[RATE], scalars[CONSTANTS]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
         squares[i] += gradient * gradient
@@ -67,8 +80,10 @@ def adagrad(start, stop, data, diff, squares, regularization: Regularization, ra
 
 
 @jit
-def rmsprop(start, stop, data, diff, squares, regularization: Regularization, rate, decay, share, delta):
+def rmsprop(start, stop, data, diff, squares, scalars):
     data, diff, squares = data[start:stop], diff[start:stop], squares[start:stop]
+    regularization, rate, constants = regularization_of(scalars), scalars[RATE], scalars[CONSTANTS:]
+    decay, share, delta = constants[0], constants[1], constants[2]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
         squares[i] = decay * squares[i] + share * gradient * gradient
@@ -77,8 +92,10 @@ def rmsprop(start, stop, data, diff, squares, regularization: Regularization, ra
 
 
 @jit
-def adadelta(start, stop, data, diff, squares, steps, regularization: Regularization, rate, decay, share, delta):
+def adadelta(start, stop, data, diff, squares, steps, scalars):
     data, diff, squares, steps = data[start:stop], diff[start:stop], squares[start:stop], steps[start:stop]
+    regularization, rate, constants = regularization_of(scalars), scalars[RATE], scalars[CONSTANTS:]
+    decay, share, delta = constants[0], constants[1], constants[2]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
         squares[i] = decay * squares[i] + share * gradient * gradient
@@ -89,10 +106,10 @@ def adadelta(start, stop, data, diff, squares, steps, regularization: Regulariza
 
 
 @jit
-def adam(
-    start, stop, data, diff, mean, squares, regularization: Regularization, rate, decay, share, decay2, share2, delta
-):
+def adam(start, stop, data, diff, mean, squares, scalars):
     data, diff, mean, squares = data[start:stop], diff[start:stop], mean[start:stop], squares[start:stop]
+    regularization, rate, constants = regularization_of(scalars), scalars[RATE], scalars[CONSTANTS:]
+    decay, share, decay2, share2, delta = constants[0], constants[1], constants[2], constants[3], constants[4]
     for i in range(data.size):
         gradient = regularized(diff[i], data[i], regularization)
         mean[i] = decay * mean[i] + share * gradient

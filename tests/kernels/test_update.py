@@ -20,14 +20,13 @@ REGULARIZATIONS = [(1, 0, 0), (0.25, 0.1, 0), (0.5, 0, 0.01)]
 
 def run(rule, gradients, data, regularization, dtype=np.float64):
     """Data, last diff and histories after one update a row of gradients."""
-    number = np.dtype(dtype).type
+    scalars = np.array([*regularization, 0.05, *RULES[rule]], dtype)
     data = data.astype(dtype)
     diff = np.empty_like(data)
     history = [np.zeros_like(data) for _ in range(HISTORIES.get(rule, 1))]
     for gradient in gradients:
         diff[...] = gradient
-        scalars = update.Regularization(*map(number, regularization)), number(0.05), *map(number, RULES[rule])
-        parallel_for(getattr(update, rule), data.size, data, diff, *history, *scalars, grain=update.GRAIN)
+        parallel_for(getattr(update, rule), data.size, data, diff, *history, scalars, grain=update.GRAIN)
     return data, diff, history
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from blobnet import solvers
 from blobnet.errors import BlobnetError
+from blobnet.kernels import update
 from blobnet.solvers import Action
 from tests.solvers.small import NET, Events, create, write
 
@@ -203,7 +204,8 @@ def test_weights_are_loaded_from_comma_lists(tmp_path, monkeypatch):
 
 
 def test_a_solver_of_ones_own(tmp_path):
-    def sign(start, stop, data, diff, regularization, rate, floor):
+    def sign(start, stop, data, diff, scalars):
+        rate, floor = scalars[update.RATE :]
         diff[start:stop] = rate * np.maximum(np.abs(np.sign(diff[start:stop])), floor)
         data[start:stop] -= diff[start:stop]
 
