@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from blobnet.kernels import rows, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.rows import at
 
 # Elements that are searched at once.
 BLOCK = 1 << 16
@@ -31,9 +33,19 @@ def search(values: np.ndarray, sums: np.ndarray) -> None:
 
 @jit
 def search_blocks(start, stop, values, sums):
-    """sums[i] = ``sum_of_nothing`` of block i."""
+    """sums[i] = ``sum_of_nothing`` of block i, which is fetched ahead."""
+    lanes = simd.VECTOR_BYTES // values.itemsize
     for block in range(start, stop):
-        sums[block] = sum_of_nothing(values[block * BLOCK : (block + 1) * BLOCK])
+        first, nothing = block * BLOCK, np.zeros(lanes)
+        _add_nothing(min(BLOCK, len(values) - first), (), (at(values, first),), (), at(nothing, 0))
+        sums[block] = nothing.sum()
+
+
+def _nothing(emitter, numbers, x):
+    return [], [emitter.builder.fmul(x, emitter.zero())]
+
+
+_add_nothing = rows.loop(_nothing, 1)
 
 
 @jit
