@@ -11,7 +11,8 @@ elements of its columns are. Where another way is faster it is taken: ``winograd
 ``shallow``, ``depthwise``, ``spread``. A deconvolution is the same three with the first two exchanged.
 
 A sum takes in the zeros of the padding, as Caffe's does: an infinite weight over padding gives NaN. The
-gradient of the input has no padding in Caffe, so there weights that are not finite take the reference path.
+gradient of the input has no padding in Caffe, so there weights that are not finite take the reference path, unless
+they are of one tap, which meets none.
 """
 
 import functools
@@ -137,7 +138,7 @@ def backward_data(
     dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
 ) -> None:
     """dx = the gradient of the input (+ bias, where this is the forward pass of a deconvolution)."""
-    if config.reference_kernels() or not holds(all_finite, w):
+    if config.reference_kernels() or not (_meets_no_zeros(geometry) or holds(all_finite, w)):
         reference.backward_data(dy, w, dx, geometry, group, bias)
         return
     if group == dx.shape[1] > 1:
@@ -179,6 +180,11 @@ def backward_data(
 def _pays_in_place(w: np.ndarray, rows: int, depth: int) -> bool:
     """Likewise of ``product``, but a pixel that meets one tap is packed at the cost of a copy."""
     return w.shape[2] > 1 and product.pays_in_place(rows, depth, w.dtype)
+
+
+def _meets_no_zeros(geometry: Geometry) -> bool:
+    """Whether backward data multiplies filters by gradients only, by no zeros around them."""
+    return _lie_turned(geometry) and not any(geometry.pad)
 
 
 def _lie_turned(geometry: Geometry) -> bool:
