@@ -5,8 +5,6 @@ import os
 import re
 from pathlib import Path
 
-import platformdirs
-
 from blobnet.errors import BlobnetError
 
 
@@ -29,7 +27,11 @@ def _cgroup_quota() -> int:
 
 def cache_folder() -> Path:
     """Where compiled kernels and the zoo's databases are kept: BLOBNET_CACHE_DIR, else the user's cache folder."""
-    return Path(os.environ.get("BLOBNET_CACHE_DIR") or platformdirs.user_cache_dir("blobnet"))
+    if given := os.environ.get("BLOBNET_CACHE_DIR"):
+        return Path(given)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("blobnet"))
 
 
 @functools.cache
