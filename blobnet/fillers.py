@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from google.protobuf.message import Message
 
 from blobnet.blob import Blob
 from blobnet.errors import did_you_mean, error_at
@@ -42,6 +43,15 @@ def fill(blob: Blob, param: pb.FillerParameter, stream: Stream, layer: pb.LayerP
 def is_zero(param: pb.FillerParameter) -> bool:
     """Whether the filler leaves a new blob as it is, in memory that is not touched yet."""
     return param.type == "constant" and param.value == 0
+
+
+def clear_fillers(message: Message) -> None:
+    """Leave the blobs that a message fills to their defaults, which are mostly zeros in memory not touched yet."""
+    for field, value in message.ListFields():
+        if field.message_type is pb.FillerParameter.DESCRIPTOR:
+            message.ClearField(field.name)
+        elif isinstance(value, Message):
+            clear_fillers(value)
 
 
 @register("constant")

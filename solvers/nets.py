@@ -1,10 +1,12 @@
 """The nets a SolverParameter asks for: one to train, any number to test, each in its state and with its weights."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from blobnet.budget import Budget
 from blobnet.context import Context
 from blobnet.errors import error_at
+from blobnet.fillers import clear_fillers
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
 from blobnet.proto import text
@@ -21,9 +23,9 @@ def train_net(param: pb.SolverParameter, context: Context) -> Net:
     return _build(*train_source(param), param, context, context.budget)
 
 
-def test_nets(param: pb.SolverParameter, context: Context) -> list[Net]:
-    """The test nets, as ``test_sources`` says."""
-    nets = [_build(*source, param, context, Budget()) for source in test_sources(param)]
+def test_nets(param: pb.SolverParameter, context: Context, trained: Net) -> list[Net]:
+    """The test nets, as ``test_sources`` says, with the weights of the train net."""
+    nets = [_build(*source, param, context, Budget(), trained) for source in test_sources(param)]
     if whole_passes(param):
         for net in nets:
             epochs.read_whole_passes(net)
@@ -102,8 +104,11 @@ def _build(
     param: pb.SolverParameter,
     context: Context,
     budget: Budget,
+    trained: Net | None = None,
 ) -> Net:
     net_param, state, folder = resolve(source, phase, asked, context)
+    if trained:
+        _leave_unfilled(net_param, {layer.name for layer in trained.layers if layer.blobs})
     net = Net(
         net_param,
         state.phase,
@@ -118,4 +123,13 @@ def _build(
     )
     for weights in ",".join(param.weights).split(",") if param.weights else ():
         net.copy_trained_layers_from(context.find(weights.strip()))
+    if trained:
+        net.share_trained_layers_with(trained)
     return net
+
+
+def _leave_unfilled(net_param: pb.NetParameter, names: Collection[str]) -> None:
+    """Do not fill the weights of these layers, which are about to be another net's."""
+    for layer in net_param.layer:
+        if layer.name in names:
+            clear_fillers(layer)

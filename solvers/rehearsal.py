@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 
+from blobnet.fillers import clear_fillers
 from blobnet.kernels import parallel
 from blobnet.kernels._jit import Kernel
 from blobnet.layers.base import Layer
@@ -103,18 +103,10 @@ def _part(layer: Layer, net: Net) -> pb.LayerParameter:
     part = pb.LayerParameter()
     if layer.param.bottom and layer.type != "Python" and layer.is_own:
         part.CopyFrom(layer.param)
-        _clear_fillers(part)
+        clear_fillers(part)
     else:
         part.name, part.type = layer.name, "Input"
         part.top.extend(layer.param.top)
         for name in part.top:
             part.input_param.shape.add(dim=net.blobs[name].shape)
     return part
-
-
-def _clear_fillers(message: Message) -> None:
-    for field, value in message.ListFields():
-        if field.message_type is pb.FillerParameter.DESCRIPTOR:
-            message.ClearField(field.name)
-        elif isinstance(value, Message):
-            _clear_fillers(value)

@@ -84,9 +84,7 @@ class Solver:
         self.check()
         self.snapshot_prefix = folder.prefix(param, context)
         self.net = nets.train_net(param, context)
-        self.test_nets = nets.test_nets(param, context)
-        for test_net in self.test_nets:
-            test_net.share_trained_layers_with(self.net)
+        self.test_nets = nets.test_nets(param, context, self.net)
         if lean:
             buffers.make_lean(self.net, self.test_nets)
         memory.check(self.net, self.test_nets, context.budget.weight_copies)

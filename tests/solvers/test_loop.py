@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from blobnet import solvers
+from blobnet import fillers, solvers
 from blobnet.errors import BlobnetError
 from blobnet.kernels import update
 from blobnet.solvers import Action
@@ -174,6 +174,16 @@ def test_test_nets_share_the_weights(tmp_path):
     solver.step(1)
     [test_net] = solver.test_nets
     assert np.shares_memory(test_net.params["ip"][0].data, solver.net.params["ip"][0].data)
+
+
+def test_only_weights_that_a_net_keeps_are_filled(tmp_path, monkeypatch):
+    filled, fill = [], fillers.fill
+    monkeypatch.setattr(fillers, "fill", lambda blob, *how: filled.append(blob.name) or fill(blob, *how))
+    own = """layer { name: "own" type: "InnerProduct" bottom: "ip" top: "own" include { phase: TEST }
+        inner_product_param { num_output: 1 weight_filler { type: "uniform" } } }"""
+    solver = create(tmp_path, TESTED, NET + own)
+    assert filled == ["ip[0]", "own[0]"]
+    assert solver.test_nets[0].params["own"][0].data.all()
 
 
 def test_states_select_the_layers(tmp_path):
