@@ -43,9 +43,14 @@ COMMANDS = (
     "upgrade_solver_proto_text",
 )
 
+# When NumPy is imported, the threads of its BLAS look for work for a tenth of a second before they sleep. Kernels give
+# them none, and take the cores meanwhile.
+_IDLE_BLAS = "OPENBLAS_THREAD_TIMEOUT", "4"  # the logarithm of how many cycles they look
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. A fault of the user's files or flags is one line and a 1."""
+    os.environ.setdefault(*_IDLE_BLAS)
     try:
         _run(flags.command_first(_command_line(sys.argv) if argv is None else argv))
         sys.stdout.flush()
