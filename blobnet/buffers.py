@@ -82,12 +82,12 @@ def _makers(net: Net) -> dict[int, int]:
 
 
 def _computed_data(net: Net) -> list[list[Blob]]:
-    """The blobs that layers with bottoms make for other layers, those that share their data (splits) together."""
+    """What layers with bottoms make for other layers, those that share their data (splits) together."""
     given = [blob for bottom, top in zip(net.bottoms, net.tops, strict=True) if not bottom for blob in top]
     kept = {blob.buffer("data") for blob in given}
     families: dict[int, list[Blob]] = {}
-    outputs = set(net.outputs)
+    left_out = {*net.outputs, *net.hidden, *net.placed}
     for blob in net.blobs.values():
-        if blob.name not in outputs and blob.buffer("data") not in kept:
+        if blob.name not in left_out and blob.buffer("data") not in kept:
             families.setdefault(blob.buffer("data"), []).append(blob)
     return list(families.values())

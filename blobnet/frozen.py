@@ -39,12 +39,17 @@ class FrozenConvolution(Group):
         by_channel = len(self.layers) == 1 or self.convolution.channel_axis == 1
         return fixed and by_channel and not (self.convolution.depthwise and "Eltwise" in by_type)
 
+    @property
+    def joinable(self) -> bool:
+        plain = not self.convolution.depthwise and self.convolution.channel_axis == 1
+        return plain and self.is_suited() and self._addend is None
+
     def forward_as_one(self, backward_follows: bool) -> None:
-        layer = self.convolution
-        x, y = layer.planes(self.bottom[0].data), layer.planes(self.top.data)
+        layer, (target, first) = self.convolution, self.target.place
+        x, y = layer.planes(self.bottom[0].data), layer.planes(target.data)
         addend = self._scaled_addend()
         convolution.forward(
-            x, self._weights, y, layer.geometry, layer.group, self._bias, self._clips, addend, self._kept
+            x, self._weights, y, layer.geometry, layer.group, self._bias, self._clips, addend, self._kept, first
         )
         if layer.depthwise and self._clips:
             elements.run(activation.relu, y.size, y.reshape(-1), None)

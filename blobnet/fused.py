@@ -5,7 +5,8 @@ fewer steps. Its state is that of its layers, so that one pass may run as a grou
 In a net that is not lean, the blobs between the layers and all diffs hold what Caffe leaves in them; the result has
 the same bits either way.
 
-In a net that is lean, a group whose top is a bottom of Concat may read its gradient from Concat's top (``Joined``).
+In a net that is lean, a group whose top is a bottom of Concat may read its gradient in Concat's top, and write its data
+there (``Joined``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +35,17 @@ class Channels(NamedTuple):
     before: Sequence[Blob] = ()
 
     @property
+    def place(self) -> tuple[Blob, int]:
+        """The blob and the first channel."""
+        return self.blob, self.first
+
+    @property
     def first(self) -> int:
         return sum(blob.shape[1] for blob in self.before)
+
+    def data(self, count: int) -> np.ndarray:
+        """So many channels of the data."""
+        return self.blob.data[:, self.first : self.first + count]
 
 
 class Group:
@@ -44,8 +54,10 @@ class Group:
     lean      blobs between the layers, and all diffs but those of the bottoms, are nobody's concern
     may_swap  the first bottom may change its memory from pass to pass
     spares    blobs of its own
-    source    where the gradient of the top is, for groups that are ``joinable``
+    target    where the data of the top are to be written, for groups that are ``joinable``
+    source    where the gradient of the top is, likewise
     span      the layers that a pass must run if it runs the group
+    shaped    those whose shapes must be known before
     folded    the last forward pass ran as one, and ``unfold`` was not called since
     steady    as of ``Layer``
     """
@@ -67,8 +79,8 @@ class Group:
         self.bottom, self.top = bottoms[0], tops[-1][0]
         self.lean = lean
         self.may_swap = may_swap
-        self.source = Channels(self.top)
-        self.span = indices
+        self.target = self.source = Channels(self.top)
+        self.span = self.shaped = indices
         self.folded = False
 
     def is_suited(self) -> bool:
@@ -140,15 +152,17 @@ class ClippedConvolution(Group):
         return True
 
     def forward_as_one(self, backward_follows: bool) -> None:
-        self.convolution.convolve(self.bottom[0], self.top, clip=True)
+        self.convolution.convolve(self.bottom[0], self.target.blob, self.target.first, clip=True)
 
     def backward(self, propagate_down: Sequence[bool]) -> None:
         y = self.top if self.lean else self.tops[0][0]
-        self.convolution.clip_gradient(self.top, y, self.source.blob, self.source.first)
+        self.convolution.clip_gradient(y, *self.target.place, *self.source.place)
         self.convolution.differentiate(self.bottom[0], y, propagate_down[0])
 
     def unfold(self) -> None:
         """Where y is clipped, its sign is all that a ReLU needs."""
+        if self.target.blob is not self.top:
+            np.copyto(self.top.data, self.target.data(self.top.shape[1]))
         if self.apart:
             np.copyto(self.tops[0][0].data, self.top.data)
 
@@ -277,23 +291,26 @@ class ClippedSum(Group):
 class Joined(Group):
     """Concat, in a lean net: groups that make bottoms read the gradients of these in its top, instead of copies.
 
-    makers  these groups, by the position of the bottom
+    makers   these groups, by the position of the bottom
+    written  they make all bottoms, and write them into the top, too
     """
 
     steady = True
 
-    def __init__(self, *arguments, makers: Mapping[int, Group]):
+    def __init__(self, *arguments, makers: Mapping[int, Group], span: range, written: bool):
         super().__init__(*arguments)
-        self.makers = makers
-        self.span = range(min(group.indices[0] for group in makers.values()), self.indices.stop)
+        self.makers, self.span, self.written = makers, span, written
         for position, group in makers.items():
-            group.source, group.span = Channels(self.top, self.bottom[:position]), self.span
+            group.source, group.span = Channels(self.top, self.bottom[:position]), span
+            if written:
+                group.target, group.shaped = group.source, span
 
     def differentiates(self, wanted: Sequence[bool]) -> bool:
         return True
 
     def forward_as_one(self, backward_follows: bool) -> None:
-        _run_forward(self.layers, self.bottoms, self.tops)
+        if not self.written:
+            _run_forward(self.layers, self.bottoms, self.tops)
 
     def backward(self, propagate_down: Sequence[bool]) -> None:
         copied = [wanted and position not in self.makers for position, wanted in enumerate(propagate_down)]
@@ -336,6 +353,7 @@ class Fusion:
     """The groups among the layers of a net: of these layers (see ``passes.fusion``) and types.
 
     hidden       the names of the blobs that nobody but the layers of a group reads
+    placed       those of the blobs that have no data but in the tops of Concats
     overwritten  as of ``Group``, of all groups
     joined       those that are Concats
     """
@@ -350,21 +368,25 @@ class Fusion:
             self._groups.update(dict.fromkeys(indices, group))
         self.joined = [*self._join(net, plan_joins(net.param.layer, plan))] if lean else []
         self._groups.update((group.indices[0], group) for group in self.joined)
+        self.placed = {group.top.name for join in self.joined if join.written for group in join.makers.values()}
         self.hidden = {blob.name for group in self._groups.values() for blob in group.hidden}
         self.overwritten = [pair for group in dict.fromkeys(self._groups.values()) for pair in group.overwritten]
         self._steps: dict[tuple[int, int], list[tuple[range, Group | None]]] = {}
 
     def _join(self, net: "Net", joins: Sequence[Join]) -> Iterator[Joined]:
-        """The Concats of bottoms whose gradients are read elsewhere than in them."""
-        for concat, makers in joins:
+        """The Concats of bottoms whose gradients are read elsewhere than in them.
+
+        What is written before a Concat runs must not find other channels there, nor another shape when that runs.
+        """
+        for concat, makers, lasts in joins:
             groups = {position: self._groups[maker[0]] for position, maker in enumerate(makers) if maker}
-            read = {
-                position: group
-                for position, group in groups.items()
-                if group.joinable and net.bottom_need_backward[concat][position]
-            }
-            if read:
-                yield Joined(*_within(net, range(concat, concat + 1)), True, False, makers=read)
+            joinable = {position: group for position, group in groups.items() if group.joinable}
+            if joinable:
+                span = range(min(group.indices[0] for group in joinable.values()), concat + 1)
+                keeps_shapes = all(layer.is_own and layer.steady for layer in net.layers[span.start : span.stop])
+                written = lasts and keeps_shapes and len(joinable) == len(makers)
+                arguments = *_within(net, range(concat, concat + 1)), True, False
+                yield Joined(*arguments, makers=joinable, span=span, written=written)
 
     def group(self, index: int) -> Group | None:
         """The group of a layer, if it is in one."""

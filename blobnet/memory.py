@@ -57,7 +57,7 @@ def of_training(net: Net, history_count: int = 1) -> Memory:
     learned = sum(map(_bytes, net.learnable_params))
     return Memory(
         PROCESS,
-        _buffers([blob for name, blob in net.blobs.items() if name not in net.hidden], "data"),
+        _buffers([blob for name, blob in net.blobs.items() if name not in net.hidden | net.placed], "data"),
         _buffers(propagated, "diff"),
         learned * (2 + history_count),
         sum(kept_bytes(net.layers[step[0]], net.bottoms[step[0]], net.tops[step[-1]]) for step in net.steps),

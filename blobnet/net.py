@@ -239,12 +239,13 @@ class Net:
 
         BatchNorm and Scale are folded into the convolutions before them, and filters are kept in the order that the
         kernels read: predictions differ from those of the layers one by one by rounding. The blobs between layers
-        that run as one are not made, and leave ``blobs``. Whoever writes to weights afterwards freezes the net again.
+        that run as one are not made, nor those that are written where Concat has them, and leave ``blobs``. Whoever
+        writes to weights afterwards freezes the net again.
         """
         self.predict_only()
         self._walk.fuse(lean=True, frozen=True)
         self.frozen = True
-        self.blobs = {name: blob for name, blob in self.blobs.items() if name not in self.hidden}
+        self.blobs = {name: blob for name, blob in self.blobs.items() if name not in self.hidden | self.placed}
 
     # What there is
 
@@ -257,6 +258,11 @@ class Net:
     def hidden(self) -> set[str]:
         """The names of the blobs between layers that run as one, which a lean or frozen net does not make."""
         return self._walk.hidden()
+
+    @property
+    def placed(self) -> set[str]:
+        """The names of the blobs that have no data but in the tops of Concats, in a lean or frozen net."""
+        return self._walk.placed()
 
     @property
     def overwritten(self) -> list[tuple[Blob, Blob]]:

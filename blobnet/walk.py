@@ -75,6 +75,10 @@ class Walk:
         """The names of the blobs between layers that run as one."""
         return self._fusion.hidden
 
+    def placed(self) -> set[str]:
+        """The names of the blobs that have no data but in the tops of Concats."""
+        return self._fusion.placed
+
     def overwritten(self) -> list[tuple[Blob, Blob]]:
         """Pairs of blobs: layers that run as one may write the second's diff over the first's."""
         return self._fusion.overwritten
@@ -151,7 +155,7 @@ class Walk:
         net = self._net
         if net.before_forward or net.after_forward:
             return False
-        for index in group.indices:
+        for index in group.shaped:
             self._make_ready(index)
         if not group.is_suited():
             return False

@@ -1,9 +1,9 @@
-"""Concats whose bottoms get no copies of their gradients: all others are those of a net that copies."""
+"""Concats that copy nothing, or no gradients: weights get the gradients that they get in a net that copies."""
 
 import numpy as np
 import pytest
 
-from blobnet import buffers
+from blobnet import buffers, memory
 from blobnet.kernels import parallel
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
@@ -40,7 +40,7 @@ layer {{ name: "join" type: "Concat" {named} top: "join" {fields} }} {after}
 
 
 A, B, C = clipped("a", "stem"), convolution("b", "stem", WIDE) + layer("ReLU", "b", "rb"), clipped("c", "stem")
-DOUBLED = "power_param { scale: 2 }"
+DOUBLED, NEGATED = "power_param { scale: 2 }", "power_param { scale: -1 }"
 FIXED = "param { lr_mult: 0 } param { lr_mult: 0 }"
 INCEPTION = net_of(
     A + clipped("reduce", "stem") + layer("Power", "stem", "p", DOUBLED) + convolution("b", "reduce", WIDE)
@@ -49,9 +49,17 @@ INCEPTION = net_of(
     "d a p rb",
 )  # fmt: skip
 
-# Nets, with the bottoms whose makers read their gradients from the top.
+PROJECTED = layer("Pooling", "stem", "p", "pooling_param { kernel_size: 3 stride: 1 pad: 1 }") + clipped("c", "p")
+LONG = A + clipped("reduce", "stem") + convolution("b", "reduce", WIDE) + layer("ReLU", "b", "rb") + PROJECTED
+
+# Nets, with the bottoms whose makers read their gradients in the top.
 NETS = {
     "two branches": (net_of(A + B, "a rb"), {"a", "rb"}),
+    "branches of several layers": (net_of(LONG, "a rb c"), {"a", "rb", "c"}),
+    "a layer that might change shapes": (
+        net_of(A + layer("Power", "stem", "p") + clipped("c", "p"), "a c"),
+        {"a", "c"},
+    ),
     "branches between branches": (INCEPTION, {"a", "rb"}),
     "a nested Concat": (
         net_of(A + B, "j c", after="").replace(
@@ -59,7 +67,7 @@ NETS = {
         ),
         {"a", "rb", "c"},
     ),
-    "the top changes in place": (net_of(A + B, "a rb", after=layer("ReLU", "join", "join")), {"a", "rb"}),
+    "the top changes in place": (net_of(A + B, "a rb", after=layer("Power", "join", "join", NEGATED)), {"a", "rb"}),
     "a branch that does not learn": (net_of(clipped("a", "stem", fields=FIXED) + B, "a rb"), {"a", "rb"}),
     "channels by their old name": (net_of(A + C, "a c", "concat_param { concat_dim: 1 }"), {"a", "c"}),
     "read twice": (net_of(A + B + layer("Power", "a", "p"), "a rb p"), {"rb"}),
@@ -73,11 +81,28 @@ NETS = {
     "rows": (net_of(A + C, "a c", "concat_param { axis: 2 }"), set()),
     "rows by their old name": (net_of(A + C, "a c", "concat_param { concat_dim: 2 }"), set()),
     "images": (net_of(A + C, "a c", "concat_param { axis: 0 }"), set()),
-    "a gradient that ends": (net_of(A + B, "a rb", "propagate_down: true propagate_down: false"), {"a"}),
+    "a gradient that ends": (net_of(A + B, "a rb", "propagate_down: true propagate_down: false"), {"a", "rb"}),
     "nothing learns before": (
         net_of(clipped("a", "stem", fields=FIXED) + B, "a rb", stem=clipped("stem", "data", fields=FIXED)),
-        {"rb"},
+        {"a", "rb"},
     ),
+}
+
+# The bottoms that are written there, too.
+PLACED = {
+    "a nested Concat": {"a", "rb"},
+    **{
+        name: NETS[name][1]
+        for name in (
+            "two branches",
+            "branches of several layers",
+            "a branch that does not learn",
+            "channels by their old name",
+            "channels counted from the end",
+            "a gradient that ends",
+            "nothing learns before",
+        )
+    },
 }
 
 
@@ -104,7 +129,8 @@ def assert_same_gradients(found: Net, expected: Net) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_which_bottoms_get_no_copies(name):
     assert {blob.name for bottoms in lean(name).joined.values() for blob in bottoms} == NETS[name][1]
-    assert not build(name).joined
+    assert lean(name).placed == PLACED.get(name, set())
+    assert not build(name).joined and not build(name).placed
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -154,11 +180,70 @@ def test_passes_in_two_parts(place):
         assert_same_gradients(joined, plain)
 
 
-@pytest.mark.parametrize("name, copies", [("two branches", False), ("read twice", True), ("rows", True)])
-def test_copies_are_made_where_they_must_be(name, copies):
-    net = feed(lean(name), 6, 1)
-    net.forward_from_to(0, len(net.layers) - 1)
+def copies_of(run, *arguments) -> bool:
     found: set[str] = set()
     with parallel.observed(lambda kernel, seconds: found.add(kernel.__name__)):
-        net.backward_from_to(len(net.layers) - 1, 0)
-    assert ("copy_pieces" in found) == copies
+        run(*arguments)
+    return "copy_pieces" in found
+
+
+@pytest.mark.parametrize(
+    "name, forward, backward",
+    [
+        ("two branches", False, False),
+        ("branches of several layers", False, False),
+        ("the top changes in place", True, False),
+        ("a layer that might change shapes", True, False),
+        ("read twice", True, True),
+        ("rows", True, True),
+    ],
+)
+def test_copies_are_made_where_they_must_be(name, forward, backward):
+    net = feed(lean(name), 6, 1)
+    last = len(net.layers) - 1
+    assert copies_of(net.forward_from_to, 0, last) == forward
+    assert copies_of(net.backward_from_to, last, 0) == backward
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("hooks", ["before_forward", "before_backward"])
+def test_one_pass_may_run_layer_by_layer(name, hooks):
+    joined, plain = lean(name), feed(build(name), 6, 1)
+    plain.forward_backward()
+    for seed in (1, 2):
+        feed(joined, 6, seed).forward_backward()
+    getattr(joined, hooks).append(lambda net, index: None)
+    joined.clear_param_diffs()
+    feed(joined, 6, 1).forward_backward()
+    assert_same_gradients(joined, plain)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_frozen_net_predicts_the_same(name):
+    frozen, plain = build(name), build(name)
+    frozen.freeze()
+    for seed, images in enumerate([6, 6, 6, 1, 1, 1, 8]):
+        found, expected = (feed(net, images, seed).forward(blobs=["join"])["join"] for net in (frozen, plain))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * abs(expected).max())
+    frozen.before_forward.append(lambda net, index: None)
+    np.testing.assert_allclose(feed(frozen, 6, 0).forward()["loss"], feed(plain, 6, 0).forward()["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, placed",
+    [("no ReLU", {"a", "rb"}), ("read twice", set()), ("the top changes in place", set()), ("depthwise", set())],
+)
+def test_a_frozen_net_shows_no_bottoms_that_it_does_not_make(name, placed):
+    net = build(name)
+    net.freeze()
+    assert net.placed == placed and placed.isdisjoint(net.blobs)
+
+
+@pytest.mark.parametrize("name", ["two branches", "a nested Concat", "the top changes in place"])
+def test_what_is_not_made_takes_no_memory(name):
+    told = memory.of_training(build(name))
+    net = feed(lean(name), 6, 1)
+    net.forward_backward()
+    made = {id(array): array.nbytes for blob in net.blobs.values() if (array := blob.memory[0]) is not None}
+    assert told.data == sum(made.values())
+    assert all(blob.memory[0] is None for name, blob in net.blobs.items() if name in net.placed | net.hidden)

@@ -55,12 +55,14 @@ def forward(
     clip: bool = False,
     addend: np.ndarray | None = None,
     kept: dict | None = None,
+    first: int = 0,
 ) -> None:
     """y = w * x + bias + addend, or 0 where that is negative and ``clip`` is set.
 
     addend  [N, O, output pixels], not y
     kept    where w never changes: a dictionary, empty at first, in which w stays in the orders that kernels read
-    Depthwise convolution leaves out to add and to clip.
+    first   where y has more channels, and nothing is added: the first of those that are written
+    Depthwise convolution leaves out to add, to clip, and to write into more channels.
     """
     if config.reference_kernels():
         reference.forward(x, w, y, geometry, group, bias)
@@ -69,35 +71,36 @@ def forward(
         depthwise.forward(x, w, y, geometry, bias)
         return
     if _skips(geometry):
-        forward(_taken(x, geometry), w, y, _dense(geometry), group, bias, clip, addend, kept)
+        forward(_taken(x, geometry), w, y, _dense(geometry), group, bias, clip, addend, kept, first)
         return
     least = 0.0 if clip else -math.inf
+    shifts = np.zeros(len(w), y.dtype) if bias is None else bias
     if _by_one_pixel(geometry, x, group):
         filters = _ordered(kept, "unpacked", unpacked.panels, w[:, :, 0], kept is not None)
-        unpacked.multiply(filters, x, y, bias, least, addend)
+        unpacked.multiply(filters, x, y, shifts, least, addend, first)
         return
     if strips.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype) and _ordered(
         kept, "finite", holds, all_finite, w
     ):
         filters = _ordered(kept, "strips", strips.transformed, w, kept is not None)
-        if strips.correlate(x, filters, y, geometry, bias, least, addend):
+        if strips.correlate(x, filters, y, geometry, shifts, least, addend, first):
             return
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
     if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
         kept, "finite", holds, all_finite, w
     ):
         filters = None if kept is None else _ordered(kept, "transformed", winograd.transformed, w, True)
-        if winograd.correlate(x, w, y, geometry, bias, least, addend, filters=filters):
+        if winograd.correlate(x, w, y, geometry, shifts, least, addend, first, filters=filters):
             return
     if shallow.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, shallow.FORWARD_LIMITS):
         filters = _ordered(kept, "unpacked", unpacked.panels, w.reshape(len(w), -1), kept is not None)
-        shallow.forward(x, filters, y, geometry, bias, least, addend)
+        shallow.forward(x, filters, y, geometry, shifts, least, addend, first)
         return
     frame, _, _, _, step = patches.patches(geometry)
     in_place = step > 1 or _pays_in_place(w, len(w) // group, w[0].size)
     in_place = in_place or (kept is not None and len(x) * y.shape[2] <= FEW_PIXELS)
     for part in _portions(x, frame, y.shape[2]):
-        weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group)
+        weights, columns, outputs = _layouts(geometry, len(y[part]), x.shape[1], len(w), group, y.shape[1], first)
         filters = w if kept is None else _ordered(kept, ("panels", in_place), product.panels, w, weights, in_place)
         source = patches.frames(x[part], frame)
         product.multiply(
@@ -128,7 +131,7 @@ def backward_weights(
     frame = patches.patches(geometry).frame
     in_place = product.pays_in_place(len(dw) // group, len(dy) * dy.shape[2], dw.dtype)
     for part in _portions(x, frame, dy.shape[2]):
-        weights, columns, outputs = _layouts(geometry, len(dy[part]), x.shape[1], len(dw), group)
+        weights, columns, outputs = _layouts(geometry, len(dy[part]), x.shape[1], len(dw), group, len(dw), 0)
         source = patches.frames(x[part], frame)
         product.multiply(dy[part], outputs, source, columns, dw, weights, beta=beta, in_place=in_place)
         beta = 1
@@ -239,12 +242,14 @@ def backward_bias(dy: np.ndarray, db: np.ndarray, beta: int) -> None:
     parallel_for(sum_channels, len(db), dy, db, beta)
 
 
-def clip_gradient(y: np.ndarray, dy: np.ndarray, first: int, g: np.ndarray | None, db: np.ndarray, beta: int) -> None:
-    """g = the channels of dy from ``first`` on, but 0 where y is clipped, and ``backward_bias`` of g.
+def clip_gradient(
+    y: np.ndarray, y_first: int, dy: np.ndarray, dy_first: int, g: np.ndarray | None, db: np.ndarray, beta: int
+) -> None:
+    """g = dy, but 0 where y is clipped, and ``backward_bias`` of g; of the channels of y and dy from some on.
 
-    g None: in place of dy, whose channels are those of y.
+    g None: in place of dy, which has no others.
     """
-    parallel_for(clip_and_sum_channels, len(db), y, dy, first, g, db, beta)
+    parallel_for(clip_and_sum_channels, len(db), y, y_first, dy, dy_first, g, db, beta)
 
 
 def _portions(source: np.ndarray, frame: patches.Frame, pixels: int) -> Iterator[slice]:
@@ -256,13 +261,16 @@ def _portions(source: np.ndarray, frame: patches.Frame, pixels: int) -> Iterator
 
 
 @functools.lru_cache(maxsize=64)
-def _layouts(geometry: Geometry, images: int, c: int, o: int, group: int) -> tuple[Layout, Layout, Layout]:
-    """Per group: w [O / G, C / G x taps], patches [C / G x taps, N x P], y [O / G, N x P]."""
+def _layouts(
+    geometry: Geometry, images: int, c: int, o: int, group: int, y_channels: int, first: int
+) -> tuple[Layout, Layout, Layout]:
+    """Per group: w [O / G, C / G x taps], patches [C / G x taps, N x P], y [O / G, N x P], some channels of it."""
     frame, taps, pixels, _, _ = patches.patches(geometry)
+    size = len(pixels)
     return (
         product.matrix_layout(o // group, c // group * len(taps), batch=group),
         _planes(images, c, group, frame.size, taps, pixels),
-        _planes(images, o, group, len(pixels), np.zeros(1, np.int64), np.arange(len(pixels))),
+        _planes(images, o, group, size, np.zeros(1, np.int64), first * size + np.arange(size), y_channels),
     )
 
 
@@ -283,11 +291,13 @@ def _phase_layouts(geometry: Geometry, images: int, c: int, o: int, group: int) 
     return layouts
 
 
-def _planes(images: int, channels: int, group: int, size: int, taps: np.ndarray, pixels: np.ndarray) -> Layout:
-    """[N, channels, size] seen per group as [channels / G x taps, N x pixels]."""
+def _planes(
+    images: int, channels: int, group: int, size: int, taps: np.ndarray, pixels: np.ndarray, of_channels: int = 0
+) -> Layout:
+    """[N, channels, size] seen per group as [channels / G x taps, N x pixels]; or so many of more channels."""
     starts = np.arange(group) * (channels // group * size)
     rows = np.add.outer(np.arange(channels // group) * size, taps).reshape(-1)
-    columns = np.add.outer(np.arange(images) * (channels * size), pixels).reshape(-1)
+    columns = np.add.outer(np.arange(images) * ((of_channels or channels) * size), pixels).reshape(-1)
     return Layout(starts, rows, columns, True)
 
 
@@ -310,13 +320,13 @@ def turn_filters(start, stop, w, taps, turned):
 
 
 @jit
-def clip_and_sum_channels(start, stop, y, dy, first, g, db, beta):
+def clip_and_sum_channels(start, stop, y, y_first, dy, dy_first, g, db, beta):
     """``clip_gradient`` for the channels start to stop, image by image, as they lie in memory."""
     nothing = dy.dtype.type(0)
     totals = np.zeros(stop - start)
     for n in range(dy.shape[0]):
         for c in range(start, stop):
-            values, source = y[n, c], dy[n, first + c]
+            values, source = y[n, y_first + c], dy[n, dy_first + c]
             target = source if g is None else g[n, c]
             for p in range(values.size):
                 target[p] = nothing if values[p] <= 0 else source[p]

@@ -152,11 +152,15 @@ def forward(
     bias: np.ndarray | None,
     least: float,
     addend: np.ndarray | None,
+    first: int = 0,
 ) -> None:
-    """``convolution.forward`` with w in the ``panels`` of ``unpacked``, but ``least`` where a result is less."""
+    """``convolution.forward`` with w in the ``panels`` of ``unpacked``, but ``least`` where a result is less.
+
+    Where y has more channels, there is a bias.
+    """
     bands = bands_of(geometry, x.shape[1], simd.lanes(x.dtype), FORWARD_BYTES // x.itemsize)
     bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
-    args = x, w, y, bands, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
+    args = x, w, y, first, bands, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
     parallel_for(correlate, len(x) * bands.count, *args, scratch=_frames(x, bands))
 
 
@@ -186,12 +190,12 @@ def _frames(x: np.ndarray, bands: Bands) -> np.ndarray:
 
 
 @jit
-def correlate(start, stop, x, w, y, bands: Bands, bias, least, addend, accumulate, frame):
+def correlate(start, stop, x, w, y, y_first, bands: Bands, bias, least, addend, accumulate, frame):
     """The output of the bands start to stop of all images."""
-    filters, size = y.shape[1:]
+    filters, size = bias.size, y.shape[2]
     panels, target, known, depth = w.reshape(-1), y.reshape(-1), addend.reshape(-1), len(bands.taps)
     for item in range(start, stop):
-        rows, first = copy_band(item, x, bands, frame), place(item, y, bands)
+        rows, first = copy_band(item, x, bands, frame), place(item, y, bands) + y_first * size
         for row in range(0, filters, TILE_ROWS):
             count, panel, spot = min(TILE_ROWS, filters - row), row * depth, first + row * size
             for vectors, pixels in ((bands.whole, simd.VECTOR_BYTES // y.itemsize), (bands.ends, bands.left)):

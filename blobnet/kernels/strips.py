@@ -105,17 +105,19 @@ def correlate(
     bias: np.ndarray | None,
     least: float = -math.inf,
     addend: np.ndarray | None = None,
+    y_first: int = 0,
     backward: bool = False,
 ) -> bool:
     """y = w * x + bias + addend, or ``least`` where that is less, for w ``transformed``.
 
     x [N, C, pixels], y [N, O, pixels], addend [N, O, pixels], not y
+    y_first   as ``first`` of ``convolution.forward``, where there is a bias
     backward  x and y are the gradients of output and input of a convolution of this geometry
     False if not all of x is finite; then y holds nothing of use.
     """
     strips = _strips(geometry, backward)
     bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
-    results = y, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
+    results = y, y_first, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
     nothing = np.empty(len(x) * strips.count, x.dtype)
     work = scratch(SIDE * (x.shape[1] * strips.pitch + FILTERS * strips.length), x.dtype)
     parallel_for(correlate_strips, len(nothing), x, filters, *results, strips, nothing, scratch=work)
@@ -136,13 +138,14 @@ def _strips(geometry: Geometry, backward: bool) -> Strips:
 
 
 @jit
-def correlate_strips(start, stop, x, filters, y, bias, least, addend, accumulate, strips: Strips, nothing, work):
+def correlate_strips(start, stop, x, filters, y, y_first, bias, least, addend, accumulate,
+                     strips: Strips, nothing, work):  # fmt: skip
     """Strips start to stop of all images: transform rows, convolve them, transform back.
 
     The results of some filters are fetched before they are multiplied, and the next strip meanwhile, line by line.
     nothing [strip]  becomes the sum of 0 times each value of x: NaN if one of them is not finite
     """
-    (_, c, size), (_, o, output_size) = x.shape, y.shape
+    (_, c, size), (_, y_channels, output_size), o = x.shape, y.shape, bias.size
     (height, width), (output_height, output_width) = strips.input, strips.output
     step, m_step = c * strips.pitch, FILTERS * strips.length
     m = SIDE * step
@@ -163,7 +166,7 @@ def correlate_strips(start, stop, x, filters, y, bias, least, addend, accumulate
         later = first_new_pixel(item + 1, x, strips)
         for first in range(0, o, FILTERS):
             some = min(FILTERS, o - first)
-            place = (image * o + first) * output_size + strip * STEP * output_width
+            place = (image * y_channels + y_first + first) * output_size + strip * STEP * output_width
             for r in range(some):
                 simd.fetch_to_write(target, place + r * output_size, rows * output_width)
             for row in range(SIDE):

@@ -49,26 +49,28 @@ def multiply(
     bias: np.ndarray | None = None,
     least: float = -math.inf,
     addend: np.ndarray | None = None,
+    first: int = 0,
 ) -> None:
     """c [G, M, N] = a [M, K] b [G, K, N] + bias [M] + addend [G, M, N], or ``least`` where that is less.
 
     a       in ``panels``
     addend  may be c
+    first   where c has more rows, and there is a bias but no addend: the first of those that are written
     """
-    members, rows, columns = c.shape
+    bias = np.zeros(c.shape[1], c.dtype) if bias is None else bias
+    (members, _, columns), rows = c.shape, len(bias)
     most_columns = _ELEMENTS // min(_DEPTH, max(1, b.shape[1]))
     block = even_part(rows, _ROWS, TILE_ROWS), even_part(columns, most_columns, TILE_VECTORS * simd.lanes(c.dtype))
-    bias = np.zeros(rows, c.dtype) if bias is None else bias
     count = members * -(-rows // block[0]) * -(-columns // block[1])
     grain = max(1, WORTH_A_THREAD // (block[0] * block[1] * max(1, b.shape[1])))
     rest = block, bias, c.dtype.type(least), c if addend is None else addend, addend is not None
-    parallel_for(multiply_blocks, count, a, b, c, *rest, grain=grain)
+    parallel_for(multiply_blocks, count, a, b, c, first, *rest, grain=grain)
 
 
 @jit
-def multiply_blocks(start, stop, a, b, c, block, bias, least, addend, accumulate):
+def multiply_blocks(start, stop, a, b, c, c_first, block, bias, least, addend, accumulate):
     """Blocks start to stop of the result, in the order member, columns, rows."""
-    (_, rows, columns), depth = c.shape, b.shape[1]
+    (_, all_rows, columns), rows, depth = c.shape, bias.size, b.shape[1]
     row_blocks, column_blocks = -(-rows // block[0]), -(-columns // block[1])
     lanes, nothing, lowest = simd.VECTOR_BYTES // c.itemsize, np.zeros_like(bias), c.dtype.type(-np.inf)
     panels, source, target, known = a.reshape(-1), b.reshape(-1), c.reshape(-1), addend.reshape(-1)
@@ -84,7 +86,8 @@ def multiply_blocks(start, stop, a, b, c, block, bias, least, addend, accumulate
             for row in range(top, bottom, TILE_ROWS):
                 count, panel, column = min(TILE_ROWS, rows - row), row * depth + k * TILE_ROWS, first
                 while column < last:
-                    place, spot = (member * depth + k) * columns + column, (member * rows + row) * columns + column
+                    place = (member * depth + k) * columns + column
+                    spot = (member * all_rows + c_first + row) * columns + column
                     left = last - column
                     if left >= TILE_VECTORS * lanes:
                         _multiply_whole(

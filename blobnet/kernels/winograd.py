@@ -123,6 +123,7 @@ def correlate(
     bias: np.ndarray | None,
     least: float = -math.inf,
     addend: np.ndarray | None = None,
+    first: int = 0,
     turned: bool = False,
     filters: np.ndarray | None = None,
 ) -> bool:
@@ -130,14 +131,15 @@ def correlate(
 
     x [N, C, pixels], w [O, C, taps], or [C, O, taps] backward if ``turned``, y [N, O, pixels]
     addend   [N, O, pixels], not y
+    first    as of ``convolution.forward``, where there is a bias
     filters  w ``transformed``, where that is kept
     False if not all of x is finite; then y holds nothing of use.
     """
     inputs, outputs = grids(geometry)
     tiles = len(x) * inputs.rows * inputs.columns
     bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
-    results = y, outputs, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
-    if filters is None and tiles <= FEW_TILES and min(x.shape[1], y.shape[1]) >= MANY_CHANNELS:
+    results = y, first, outputs, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
+    if filters is None and tiles <= FEW_TILES and min(x.shape[1], len(bias)) >= MANY_CHANNELS:
         return _correlate_by_panels(x, inputs, w, turned, results, tiles)
     return _correlate_by_blocks(
         x, inputs, transformed(w, turned=turned, backward=turned) if filters is None else filters, results, tiles
@@ -146,7 +148,7 @@ def correlate(
 
 def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
     """A block of tiles at a time."""
-    c, o, elements = x.shape[1], results[0].shape[1], inputs.side**2
+    c, o, elements = x.shape[1], len(results[3]), inputs.side**2
     most = (BLOCK_ELEMENTS if c < MANY_CHANNELS else BLOCK_ELEMENTS_OF_MANY) // elements
     blocks = -(-tiles // most)
     blocks += -blocks % config.threads()
@@ -168,7 +170,7 @@ def _steps(elements: int, channels: int, outputs: int) -> tuple[int, int, int, i
 
 def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> bool:
     """A panel of outputs at a time, whose filters are transformed in the cache, over the tiles of all images."""
-    c, o, count, elements = x.shape[1], results[0].shape[1], w.shape[2], inputs.side**2
+    c, o, count, elements = x.shape[1], len(results[3]), w.shape[2], inputs.side**2
     v_row, whole_tiles = padded(c) + LANES, -(-tiles // product.MR) * product.MR
     v = work_array("input tiles", (elements, spaced(whole_tiles * v_row)), x.dtype)
     nothing, row = np.zeros(tiles, x.dtype), scratch(row_size(inputs), x.dtype)
@@ -267,19 +269,21 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
 
 
 @jit
-def correlate_blocks(start, stop, x, inputs: Grid, filters, y, outputs: Grid, bias, least, addend, accumulate,
+def correlate_blocks(start, stop, x, inputs: Grid, filters, y, y_first, outputs: Grid, bias, least, addend, accumulate,
                      tiles, block, v_row, v_step, m_row, m_step, nothing, work):  # fmt: skip
     """Blocks start to stop of the tiles: transform, multiply element by element, transform back.
 
     nothing [block]  becomes the sum of 0 times each value of x: NaN if one of them is not finite
     """
-    o, m = y.shape[1], block * v_row
+    o, m = bias.size, block * v_row
     row = work[m + block * m_row :]
     for number in range(start, stop):
         first, last = number * block, min(number * block + block, tiles)
         nothing[number] = transform_tiles(first, last, x, inputs, row, work, v_row, UNIT, v_step)
         multiply_elements(last - first, inputs.side**2, x.shape[1], o, filters, work, v_row, v_step, m, m_row, m_step)
-        write_tiles(first, last, 0, o, work, m, m_row, m_step, row, y, outputs, bias, least, addend, accumulate)
+        write_tiles(
+            first, last, 0, o, work, m, m_row, m_step, row, y, y_first, outputs, bias, least, addend, accumulate
+        )
 
 
 @inlined
@@ -334,13 +338,13 @@ def spread_tiles(start, stop, dy, outputs: Grid, filters, dx, inputs: Grid, bias
 
 
 @jit
-def correlate_panels(start, stop, v, w, turned, y, outputs: Grid, bias, least, addend, accumulate,
+def correlate_panels(start, stop, v, w, turned, y, y_first, outputs: Grid, bias, least, addend, accumulate,
                      tiles, v_row, u_size, m_size, work):  # fmt: skip
     """Panels start to stop of the outputs: transform the filters of some channels, multiply, and so on; transform back.
 
     v  the transformed tiles, as ``transform_some`` makes them
     """
-    o, c, elements, v_flat = y.shape[1], w.shape[0 if turned else 1], outputs.side**2, v.reshape(-1)
+    o, c, elements, v_flat = bias.size, w.shape[0 if turned else 1], outputs.side**2, v.reshape(-1)
     m_row, m, rest = PANEL + LANES, elements * u_size, elements * (u_size + m_size)
     filter_row, row = work[rest:], work[rest + padded(w.shape[2]) * PANEL :]
     for number in range(start, stop):
@@ -360,7 +364,7 @@ def correlate_panels(start, stop, v, w, turned, y, outputs: Grid, bias, least, a
                         depth, work, m + element * m_size + tile * m_row, m_row, first > 0, width // LANES,
                     )  # fmt: skip
         write_tiles(
-            0, tiles, panel, min(panel + width, o), work, m, m_row, m_size, row, y, outputs, bias, least,
+            0, tiles, panel, min(panel + width, o), work, m, m_row, m_size, row, y, y_first, outputs, bias, least,
             addend, accumulate,
         )  # fmt: skip
 

@@ -180,13 +180,14 @@ def turn_rows(x, plane, starts, grid, above, left, first, last, width, row, noth
 
 
 @inlined
-def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step, row, y, grid, bias, least,
+def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step, row, y, y_first, grid, bias, least,
                 addend, accumulate):  # fmt: skip
     """y [N, O, pixels] = A^T m A of tiles first to last, + bias, + addend where it accumulates, not below ``least``.
 
-    Of the outputs k_start to k_stop; element e of tile first + t begins at m[start + e element_step + t tile_step].
+    Of the outputs k_start to k_stop, of which the first is channel y_first of y; element e of tile first + t begins at
+    m[start + e element_step + t tile_step].
     """
-    o, flat, known, size, side = y.shape[1], y.reshape(-1), addend.reshape(-1), grid.height * grid.width, grid.side
+    flat, known, size, side = y.reshape(-1), addend.reshape(-1), grid.height * grid.width, grid.side
     for k in range(k_start, k_stop, LANES):
         tile = first
         while tile < last:
@@ -197,7 +198,7 @@ def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step,
                 _transform_output(grid.taps, m, source, side * element_step, element_step, row, place, width, LANES)
             rows = min(STEP, grid.height - above * STEP)
             pixels = min(count * STEP, grid.width - left * STEP)
-            target = (image * o + k) * size + above * STEP * grid.width + left * STEP
+            target = (image * y.shape[1] + y_first + k) * size + above * STEP * grid.width + left * STEP
             channels = min(LANES, k_stop - k)
             write_rows(flat, target, grid, channels, rows, pixels, row, 0, width, bias, k, least, known, accumulate)
             tile += count

@@ -192,10 +192,13 @@ class Convolution(Weighted):
         for x, y in zip(bottom, top, strict=True):
             self.convolve(x, y)
 
-    def convolve(self, x: Blob, y: Blob, clip: bool = False) -> None:
-        """y of x; ``clip``: 0 where it would be negative, unless the convolution is depthwise."""
+    def convolve(self, x: Blob, y: Blob, first: int = 0, clip: bool = False) -> None:
+        """The channels of y from ``first`` on, of x; ``clip``: 0 where they would be negative.
+
+        If the convolution is depthwise, nothing is clipped, and y has no other channels.
+        """
         arrays = self.planes(x.data), self.weights(), self.planes(y.data)
-        convolution.forward(*arrays, self.geometry, self.group, self.bias, clip)
+        convolution.forward(*arrays, self.geometry, self.group, self.bias, clip, first=first)
 
     @property
     def depthwise(self) -> bool:
@@ -214,15 +217,16 @@ class Convolution(Weighted):
         if propagate:
             convolution.backward_data(dy, self.weights(), self.planes(x.diff), self.geometry, self.group)
 
-    def clip_gradient(self, clipped: Blob, y: Blob, source: Blob, first: int) -> None:
+    def clip_gradient(self, y: Blob, clipped: Blob, clipped_first: int, source: Blob, source_first: int) -> None:
         """The diff of y, and what it adds to that of the bias, from y clipped at 0 and the gradient of that.
 
-        This gradient are the channels of the diff of ``source`` from ``first`` on.
+        They are data and diff of two blobs, from some channel on.
         """
         g = None if source is y else self.planes(y.diff)
         learns = len(self.blobs) > 1 and self.param_propagate_down[1]
         db, beta = self.blobs[1].gradient_sum() if learns else (np.empty(self.num_output, self.dtype), 0)
-        convolution.clip_gradient(self.planes(clipped.data), self.planes(source.diff), first, g, db, beta)
+        known = self.planes(clipped.data), clipped_first, self.planes(source.diff), source_first
+        convolution.clip_gradient(*known, g, db, beta)
 
 
 @register("Deconvolution")

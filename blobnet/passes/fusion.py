@@ -46,10 +46,16 @@ def plan_fusion(layers: Sequence[pb.LayerParameter], lean: bool = False, frozen:
 
 
 class Join(NamedTuple):
-    """A Concat of channels, by its index, and the group that makes each of its bottoms for it; None: no group."""
+    """A Concat of channels.
+
+    concat  its index
+    makers  the group that makes each of its bottoms for it; None: no group
+    lasts   no layer changes its top in place
+    """
 
     concat: int
     makers: list[range | None]
+    lasts: bool
 
 
 def plan_joins(layers: Sequence[pb.LayerParameter], groups: Sequence[range]) -> list[Join]:
@@ -61,7 +67,8 @@ def plan_joins(layers: Sequence[pb.LayerParameter], groups: Sequence[range]) -> 
         if layer.type == "Concat" and _joins_channels(layer):
             makers = [ends.get(newest[bottom]) for bottom in layer.bottom]
             if any(makers):
-                joins.append(Join(index, makers))
+                changed = any(layer.top[0] in later.top for later in layers[index + 1 :])
+                joins.append(Join(index, makers, not changed))
         newest.update(dict.fromkeys(layer.top, index))
     return joins
 

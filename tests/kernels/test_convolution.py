@@ -323,14 +323,30 @@ def test_clipped_outputs_are_the_others_or_zero(name):
     np.testing.assert_array_equal(clipped, np.where(plain <= 0, 0, plain))
 
 
-@pytest.mark.parametrize("apart, first", [(False, 0), (True, 0), (True, 2)])
-def test_the_gradient_of_clipped_outputs_and_the_bias(apart, first):
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("name", [name for name in EDGES if "depthwise" not in name] + list(CLIPPED))
+def test_outputs_among_those_of_others(name, kept):
+    case = Case(np.random.default_rng(3), **(EDGES | CLIPPED)[name])
+    x, w, bias = (array.astype(np.float32) for array in (case.x, case.w, case.bias))
+    shape = _flat(case.dy).shape
+    for shift in (bias, None):
+        alone, among = np.empty(shape, np.float32), np.full((shape[0], shape[1] + 5, shape[2]), 7, np.float32)
+        for y, first in ((alone, 0), (among, 3)):
+            orders = {} if kept else None
+            given = _flat(x), _flat(w), y, case.geometry, case.group, shift
+            convolution.forward(*given, clip=True, kept=orders, first=first)
+        np.testing.assert_array_equal(among[:, 3:-2], alone)
+        assert (among[:, :3] == 7).all() and (among[:, -2:] == 7).all()
+
+
+@pytest.mark.parametrize("apart, first, known_first", [(False, 0, 0), (True, 0, 0), (True, 2, 0), (True, 2, 3)])
+def test_the_gradient_of_clipped_outputs_and_the_bias(apart, first, known_first):
     generator = np.random.default_rng(7)
     y, dy = generator.standard_normal((2, 3, 8, 37)).astype(np.float32)
-    y, dy = y[:, :5].copy(), dy if first else dy[:, :5]
+    known, y, dy = y, y[:, known_first : known_first + 5], dy if first else dy[:, :5]
     expected = np.where(y <= 0, 0, dy[:, first : first + 5])
     given, g, db = dy.copy(), np.empty_like(y), np.ones(5, np.float32)
-    convolution.clip_gradient(y, given, first, g if apart else None, db, 1)
+    convolution.clip_gradient(known, known_first, given, first, g if apart else None, db, 1)
     np.testing.assert_array_equal(g if apart else given, expected)
     np.testing.assert_allclose(db, 1 + expected.sum(axis=(0, 2), dtype=np.float64), rtol=1e-5)
     if apart:

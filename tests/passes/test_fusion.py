@@ -104,15 +104,16 @@ A, B = ["Convolution: x -> a", "ReLU: a -> a"], ["Convolution: z -> b", "ReLU: b
 @pytest.mark.parametrize(
     "lines, found",
     [
-        ([*A, *B, "Concat: a r -> y"], [(5, [range(1, 3), range(3, 5)])]),
-        ([*B, "Power: x -> p", "Concat: p r -> y"], [(4, [None, range(1, 3)])]),
+        ([*A, *B, "Concat: a r -> y"], [(5, [range(1, 3), range(3, 5)], True)]),
+        ([*A, *B, "Concat: a r -> y", "Power: y -> y"], [(5, [range(1, 3), range(3, 5)], False)]),
+        ([*B, "Power: x -> p", "Concat: p r -> y"], [(4, [None, range(1, 3)], True)]),
         ([*A, "Power: a -> a", "Concat: a -> y"], []),
         ([*A, "Power: a -> p", "Concat: a p -> y"], []),
         ([*A, "Concat: a a -> y"], []),
         ([*A[:1], "Concat: a -> y", "ReLU: y -> y"], []),
         ([*A, "Concat: a -> y | concat_param { axis: 0 }"], []),
         ([*A, "Concat: a -> y | concat_param { concat_dim: 2 }"], []),
-        ([*A, "Concat: a -> y | concat_param { concat_dim: 1 }"], [(3, [range(1, 3)])]),
+        ([*A, "Concat: a -> y | concat_param { concat_dim: 1 }"], [(3, [range(1, 3)], True)]),
     ],
 )
 def test_groups_that_make_bottoms_of_a_concat(lines, found):
