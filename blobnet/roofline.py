@@ -25,10 +25,10 @@ class Work(NamedTuple):
 def forward(net: Net, step: range) -> Work:
     """What a step (see ``Net.steps``) does: it reads its bottoms and the learned blobs, and writes its tops.
 
-    Nothing is said of layers without bottoms.
+    Nothing is said of layers without bottoms. What others write where it is joined is not read.
     """
     bottom, top = net.bottoms[step[0]], net.tops[step[-1]]
-    if not bottom:
+    if all(blob.name in net.placed for blob in bottom):
         return Work(0, 0)
     return Work(_flops(net, step), _bytes(bottom) + _bytes(top) + _bytes(_learned(net, step)))
 

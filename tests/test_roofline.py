@@ -50,20 +50,26 @@ def test_what_lies_within_a_step_does_not_move(net):
     assert roofline.forward(net, net.steps[-1]) == (0, 4 * (2 * Y + (4 + 4 + 1) + (4 + 4)))
 
 
+JOINED = """
+force_backward: true
+layer { name: "x" type: "Input" top: "x" top: "z"
+  input_param { shape { dim: 5 dim: 3 dim: 2 } shape { dim: 5 dim: 1 dim: 2 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "join" type: "Concat" bottom: "c" bottom: "z" top: "y" }
+"""
+
+
 def test_a_concat_makes_no_diffs_that_others_read_in_its_top():
-    net = testing.net_from_text(
-        """force_backward: true
-        layer { name: "x" type: "Input" top: "x" top: "z"
-          input_param { shape { dim: 5 dim: 3 dim: 2 } shape { dim: 5 dim: 1 dim: 2 } } }
-        layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 4 kernel_size: 1 } }
-        layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
-        layer { name: "join" type: "Concat" bottom: "c" bottom: "z" top: "y" }"""
-    )
+    net = testing.net_from_text(JOINED)
     z, c = 5 * 2, 5 * 4 * 2
     assert roofline.backward(net, net.steps[-1]).bytes == 4 * 3 * (z + c)
     net.fuse(lean=True)
     assert roofline.backward(net, net.steps[-1]).bytes == 4 * 2 * z
     assert roofline.forward(net, net.steps[-1]).bytes == 4 * 2 * (z + c)
+    net = testing.net_from_text(JOINED.replace('bottom: "z"', ""))
+    net.fuse(lean=True)
+    assert roofline.forward(net, net.steps[-1]) == roofline.backward(net, net.steps[-1]) == (0, 0)
 
 
 def test_the_slower_of_the_two_limits_counts():
