@@ -14,12 +14,16 @@ import numpy as np
 
 from blobnet import config
 from blobnet.kernels import product, simd
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import FASTMATH, jit
 from blobnet.kernels.exponential import sigmoid, tanh
 from blobnet.kernels.parallel import parallel_for
 from blobnet.kernels.workspace import work_array
 
 _ONE = np.float32(1)
+
+# Cells are computed in the order they are written in. Left to the compiler, that of machine code which has just been
+# compiled was not always that of code which is loaded.
+_IN_ORDER = FASTMATH - {"reassoc"}
 
 # Inputs of the weights that are multiplied at once: a panel of them stays in the first cache.
 DEPTH = 256
@@ -162,17 +166,15 @@ def copy_rows(source, i, i_row, target, j, j_row, rows, columns):
 
 
 @jit
-def start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates):
-    """gates = offset + W_x x + W_h kept, of which W_x x for AHEAD steps at a time; kept = cont h of the step before."""
+def start_step(start, stop, step, x, cont, input_w, h_w, h, kept, gates):
+    """gates = W_x x + W_h kept, of which W_x x for AHEAD steps at a time; kept = cont h of the step before."""
     T, N, M = gates.shape
     sums, row = gates.reshape(-1), step * N + start
     if step % AHEAD == 0:
         steps = min(AHEAD, T - step)
         multiply(steps, N, stop - start, x.reshape(-1), row * input_w.inputs, input_w, sums, row * M, False, False)
-    for n in range(start, stop):
-        for m in range(M):
-            gates[step, n, m] += offset[n, m]
-        if step > 0:
+    if step > 0:
+        for n in range(start, stop):
             for d in range(h.shape[2]):
                 kept[step, n, d] = cont[step, n] * h[step - 1, n, d]
     multiply(1, N, stop - start, kept.reshape(-1), row * h_w.inputs, h_w, sums, row * M, True, step % 2 == 1)
@@ -188,32 +190,33 @@ def lstm_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, kep
     h (T, N, H) written
     c (T + 1, N, H): the initial c first, the others written
     """
-    cells = gates.reshape(gates.shape[0], gates.shape[1], 4, h.shape[2])
-    for step in range(len(gates)):
-        start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, gates)
-        lstm_forward(start, stop, cells[step], cont[step], c[step], c[step + 1], h[step])
+    simd.prefer_widest_vectors()
+    T, N, H = h.shape
+    cells, offsets = gates.reshape(T, N, 4, H), offset.reshape(N, 4, H)
+    for step in range(T):
+        start_step(start, stop, step, x, cont, input_w, h_w, h, kept, gates)
+        lstm_forward(start, stop, offsets, cells[step], cont[step], c[step], c[step + 1], h[step])
 
 
 @jit
 def rnn_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, kept, sums, h):
     """Likewise for h = tanh(sums), sums (T, N, H)."""
     for step in range(len(sums)):
-        start_step(start, stop, step, x, cont, offset, input_w, h_w, h, kept, sums)
+        start_step(start, stop, step, x, cont, input_w, h_w, h, kept, sums)
         for n in range(start, stop):
             for d in range(h.shape[2]):
+                sums[step, n, d] += offset[n, d]
                 h[step, n, d] = tanh(sums[step, n, d])
 
 
 @jit
-def end_step(start, stop, step, cont, input_w, h_w, gates_diff, h_diff, x_diff):
-    """h_diff = cont W_h^T gates_diff: what reaches the h before. x_diff = W_x^T gates_diff for AHEAD steps."""
+def end_step(start, stop, step, input_w, h_w, gates_diff, h_diff, x_diff):
+    """h_diff = W_h^T gates_diff: what reaches the h before, but for cont. x_diff = W_x^T gates_diff for AHEAD steps."""
     T, N, M = gates_diff.shape
     H, D = h_w.outputs, input_w.outputs
     diffs, row = gates_diff.reshape(-1), step * N + start
-    multiply(1, N, stop - start, diffs, row * M, h_w, h_diff.reshape(-1), start * H, False, step % 2 == 1)
-    for n in range(start, stop):
-        for d in range(H):
-            h_diff[n, d] *= cont[step, n]
+    if step > 0:
+        multiply(1, N, stop - start, diffs, row * M, h_w, h_diff.reshape(-1), start * H, False, step % 2 == 1)
     if step % AHEAD == 0:
         multiply(min(AHEAD, T - step), N, stop - start, diffs, row * M, input_w, x_diff, row * D, False, False)
 
@@ -229,49 +232,59 @@ def lstm_steps_backward(
     gates_diff (T, N, 4H) written: gradient before the activation
     x_diff (T N D) written
     gates, c as the forward pass left them
-    h_diff, c_diff (N, H): the gradients that reach the last states from later; those of the first ones afterwards
+    h_diff, c_diff (N, H): the gradients that reach the last states from later; written
     """
+    simd.prefer_widest_vectors()
     T, N, H = from_output.shape
     cells, diffs = gates.reshape(T, N, 4, H), gates_diff.reshape(T, N, 4, H)
     for step in range(T - 1, -1, -1):
         for n in range(start, stop):
+            share = cont[step + 1, n] if step + 1 < T else _ONE
             for d in range(H):
-                h_diff[n, d] += from_output[step, n, d]
+                h_diff[n, d] = share * h_diff[n, d] + from_output[step, n, d]
         lstm_backward(start, stop, cells[step], cont[step], c[step], c[step + 1], h_diff, c_diff, diffs[step])
-        end_step(start, stop, step, cont, input_w, h_w, gates_diff, h_diff, x_diff)
+        end_step(start, stop, step, input_w, h_w, gates_diff, h_diff, x_diff)
 
 
 @jit
 def rnn_steps_backward(start, stop, cont, input_w: Weights, h_w: Weights, from_output, sums_diff, h_diff, x_diff, h):
     """Likewise for ``rnn_steps``: the gradient of a sum is that of h times 1 - h^2."""
-    for step in range(len(from_output) - 1, -1, -1):
+    T = len(from_output)
+    for step in range(T - 1, -1, -1):
         for n in range(start, stop):
+            share = cont[step + 1, n] if step + 1 < T else _ONE
             for d in range(h.shape[2]):
                 slope = _ONE - h[step, n, d] * h[step, n, d]
-                sums_diff[step, n, d] = (from_output[step, n, d] + h_diff[n, d]) * slope
-        end_step(start, stop, step, cont, input_w, h_w, sums_diff, h_diff, x_diff)
+                sums_diff[step, n, d] = (share * h_diff[n, d] + from_output[step, n, d]) * slope
+        end_step(start, stop, step, input_w, h_w, sums_diff, h_diff, x_diff)
 
 
-@jit
-def lstm_forward(start, stop, gates, cont, c_prev, c, h):
+@jit(fastmath=_IN_ORDER)
+def lstm_forward(start, stop, offset, gates, cont, c_prev, c, h):
     """c = cont * f * c_prev + i * g and h = o * tanh(c), for the streams start to stop.
 
+    offset  (N, 4, H) is added to the gates
     gates   (N, 4, H) before their activation; holds i, f, o, g afterwards
     cont    (N,) what is kept of the previous step
     c_prev  (N, H); c, h likewise, written
+
+    A loop over a row writes one gate only, and reads no other one where it does. Else the compiler would have to know
+    that they lie apart; it compares what they span in all streams, finds them interleaved, and takes element by element.
     """
+    simd.prefer_widest_vectors()
     for n in range(start, stop):
         for gate in range(3):
             for d in range(h.shape[1]):
-                gates[n, gate, d] = sigmoid(gates[n, gate, d])
+                gates[n, gate, d] = sigmoid(gates[n, gate, d] + offset[n, gate, d])
         for d in range(h.shape[1]):
-            gates[n, 3, d] = tanh(gates[n, 3, d])
+            gates[n, 3, d] = tanh(gates[n, 3, d] + offset[n, 3, d])
+        for d in range(h.shape[1]):
             c[n, d] = cont[n] * gates[n, 1, d] * c_prev[n, d] + gates[n, 0, d] * gates[n, 3, d]
         for d in range(h.shape[1]):
             h[n, d] = gates[n, 2, d] * tanh(c[n, d])
 
 
-@jit
+@jit(fastmath=_IN_ORDER)
 def lstm_backward(start, stop, gates, cont, c_prev, c, h_diff, c_diff, gates_diff):
     """Gradients of ``lstm_forward`` for the streams start to stop.
 
@@ -283,19 +296,22 @@ def lstm_backward(start, stop, gates, cont, c_prev, c, h_diff, c_diff, gates_dif
     The slope of F = cont f is taken as F (1 - F): exact where cont is 0 or 1.
     What the next stream reads and writes most of is fetched meanwhile.
     """
+    simd.prefer_widest_vectors()
     row = 4 * h_diff.shape[1]
     for n in range(start, stop):
         simd.fetch_to_write(gates, (n + 1) * row, row)
         simd.fetch_to_write(gates_diff, (n + 1) * row, row)
         for d in range(h_diff.shape[1]):
-            i = gates[n, 0, d]
-            f = cont[n] * gates[n, 1, d]
-            o = gates[n, 2, d]
-            g = gates[n, 3, d]
-            squashed = tanh(c[n, d])
-            diff = c_diff[n, d] + h_diff[n, d] * o * (_ONE - squashed * squashed)
-            gates_diff[n, 0, d] = diff * g * i * (_ONE - i)
-            gates_diff[n, 1, d] = diff * c_prev[n, d] * f * (_ONE - f)
+            o, squashed = gates[n, 2, d], tanh(c[n, d])
             gates_diff[n, 2, d] = h_diff[n, d] * squashed * o * (_ONE - o)
-            gates_diff[n, 3, d] = diff * i * (_ONE - g * g)
-            c_diff[n, d] = diff * f
+            c_diff[n, d] += h_diff[n, d] * o * (_ONE - squashed * squashed)
+        for d in range(h_diff.shape[1]):
+            i = gates[n, 0, d]
+            gates_diff[n, 0, d] = c_diff[n, d] * gates[n, 3, d] * i * (_ONE - i)
+        for d in range(h_diff.shape[1]):
+            g = gates[n, 3, d]
+            gates_diff[n, 3, d] = c_diff[n, d] * gates[n, 0, d] * (_ONE - g * g)
+        for d in range(h_diff.shape[1]):
+            f = cont[n] * gates[n, 1, d]
+            gates_diff[n, 1, d] = c_diff[n, d] * c_prev[n, d] * f * (_ONE - f)
+            c_diff[n, d] *= f

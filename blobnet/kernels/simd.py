@@ -137,6 +137,18 @@ def write_transposed(typing, target, j, step, rows, source, i, bias, b, least, a
     ), emit
 
 
+@intrinsic
+def prefer_widest_vectors(typing):
+    """The compiler vectorises the loops of the calling function as wide as ours; left alone, it may halve the width."""
+
+    def emit(context, builder, signature, arguments):
+        attributes = builder.function.attributes
+        set.add(attributes, f'"prefer-vector-width"="{8 * VECTOR_BYTES}"')  # llvmlite's own ``add`` knows it not
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
 def tile_product(vectors: int, fetches: bool = False, taps: int = 1):
     """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns.
 

@@ -362,8 +362,8 @@ class LSTMUnit(Layer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         c_prev, gates, cont = (blob.data[0] for blob in bottom)
         c, h = (blob.data[0] for blob in top)
-        self.gates[...] = gates
-        _cell_forward(self.gates, cont, c_prev, c, h)
+        self.gates[...] = 0
+        _cell_forward(gates, self.gates, cont, c_prev, c, h)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.require(not propagate_down[2], f"no gradient flows into sequence markers, {describe(bottom[2])}")
@@ -378,8 +378,8 @@ class LSTMUnit(Layer):
         return bottom_index != 2
 
 
-def _cell_forward(gates, *arrays: np.ndarray) -> None:
-    _over_streams(kernels.lstm_forward, _by_gate(gates), *arrays)
+def _cell_forward(offset, gates, *arrays: np.ndarray) -> None:
+    _over_streams(kernels.lstm_forward, _by_gate(offset), _by_gate(gates), *arrays)
 
 
 def _cell_backward(gates, cont, c_prev, c, h_diff, c_diff, gates_diff) -> None:
