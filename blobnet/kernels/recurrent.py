@@ -32,6 +32,10 @@ DEPTH = 256
 # to be multiplied next come there meanwhile, so that 4 MB of weights, for 512 cells, take 6 % less time in all passes.
 PANELS = 5
 
+# Inputs from those that are multiplied to those whose weights are fetched from the second cache to the first: with 16
+# streams of 512 cells, steps take 2 to 4 % less.
+NEXT = 16
+
 # Streams that are multiplied at a time.
 STREAMS = product.MR
 
@@ -141,10 +145,9 @@ def multiply_panels(first, last, rows, x, i, k, weights, y, j, accumulate, tile,
         w, step = k // DEPTH * weights.slice + m * depth, vectors * weights.lanes
         if rows == MR and columns == step:
             if later and vectors == product.NV:
-                product.multiply_tile_and_fetch(
-                    x, i, K, 1, weights.packed, w, step, depth, y, j + m, M, accumulate,
-                    weights.packed, w + later, step,
-                )  # fmt: skip
+                multiply_tile_and_fetch(x, i, K, weights.packed, w, depth, y, j + m, M, accumulate, w + later)
+            elif vectors == product.NV:
+                multiply_tile(x, i, K, weights.packed, w, depth, y, j + m, M, accumulate)
             else:
                 product.multiply_tile(x, i, K, 1, weights.packed, w, step, depth, y, j + m, M, accumulate, vectors)
             continue
@@ -156,6 +159,26 @@ def multiply_panels(first, last, rows, x, i, k, weights, y, j, accumulate, tile,
                 x, source, distance, 1, weights.packed, w, step, depth, tile, 0, step, accumulate, vectors
             )
             copy_rows(tile, 0, step, y, place, M, together, columns)
+
+
+_multiply_whole = simd.tile_product(product.NV, ahead=NEXT)
+_multiply_whole_and_fetch = simd.tile_product(product.NV, fetches=True, ahead=NEXT)
+
+
+@jit
+def multiply_tile(x, i, x_row, panels, w, depth, y, j, y_row, accumulate):
+    """MR rows of x times a panel of NV vectors."""
+    step = product.NV * (simd.VECTOR_BYTES // x.itemsize)
+    _multiply_whole(x, i, x_row, 1, panels, w, step, depth, y, j, y_row, accumulate)
+
+
+@jit
+def multiply_tile_and_fetch(x, i, x_row, panels, w, depth, y, j, y_row, accumulate, later):
+    """Likewise, while a vector of each row of the panel at ``later`` comes to the second cache."""
+    step = product.NV * (simd.VECTOR_BYTES // x.itemsize)
+    _multiply_whole_and_fetch(
+        x, i, x_row, 1, panels, w, step, depth, y, j, y_row, accumulate, panels, later, step
+    )  # fmt: skip
 
 
 @jit

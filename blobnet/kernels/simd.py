@@ -149,7 +149,7 @@ def prefer_widest_vectors(typing):
     return types.void(), emit
 
 
-def tile_product(vectors: int, fetches: bool = False, taps: int = 1):
+def tile_product(vectors: int, fetches: bool = False, taps: int = 1, ahead: int = 0):
     """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns.
 
     multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate): C = A B, or C += A B, where row
@@ -159,6 +159,7 @@ def tile_product(vectors: int, fetches: bool = False, taps: int = 1):
 
     a_row and a_step may be arrays of offsets instead of distances: a[i + a_row[r] + a_step[d]].
     If it fetches, it takes (later, start, distance) besides: later[start + d distance] comes to the second cache.
+    With ``ahead`` b has its rows one after the other, and those so many depths on come to the first cache.
     With several taps C is the sum of as many products: tap t has a[... + (d taps + t) a_step] and b[... + t].
     """
 
@@ -189,6 +190,8 @@ def tile_product(vectors: int, fetches: bool = False, taps: int = 1):
             builder.store(emitter.zero(), total)
         with cgutils.for_range(builder, depth) as loop:
             b_row = builder.add(j, builder.mul(loop.index, b_step))
+            for v in columns if ahead else ():
+                emitter.fetch(b, builder.add(b_row, constant((ahead * vectors + v) * emitter.lanes)), cache=1)
             if fetched:
                 _, start, distance = fetched
                 emitter.fetch(later, builder.add(start, builder.mul(loop.index, distance)), cache=2)
