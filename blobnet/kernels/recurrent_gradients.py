@@ -12,7 +12,7 @@ import numpy as np
 
 from blobnet import config
 from blobnet.kernels import gemm, parallel, product, simd
-from blobnet.kernels._jit import jit
+from blobnet.kernels._jit import FASTMATH, jit
 from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 # Rows of a slice. With more, a panel of outputs leaves too little of the first cache to the panels it is multiplied by.
@@ -120,9 +120,10 @@ def copy_columns(diff, k, m, count, columns):
             simd.copy_first(target, row * length + column, source, place, min(lanes, count - column))
 
 
-@jit
+@jit(fastmath=FASTMATH - {"reassoc"})
 def add_totals(rows, totals):
     """The totals grow by these rows."""
+    simd.prefer_widest_vectors()
     whole = len(rows) - len(rows) % TOGETHER
     for k in range(0, whole, TOGETHER):
         for m in range(rows.shape[1]):
