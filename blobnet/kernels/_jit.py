@@ -94,6 +94,8 @@ class _Dispatcher(CPUDispatcher):
 
     def typeof_pyval(self, value):
         """As numba's, which to tell an array from a masked one imports these."""
+        if type(value) is tuple:
+            return types.BaseTuple.from_types([self.typeof_pyval(part) for part in value])
         if type(value) is not np.ndarray:
             return super().typeof_pyval(value)
         layout, readonly = numpy_support.map_layout(value), not value.flags.writeable
