@@ -71,6 +71,15 @@ EDGES = {
         "kernel": (3, 3),
         "pad": (1, 1),
     },
+    "winograd, by groups": {
+        "images": 3,
+        "channels": 96,
+        "filters": 64,
+        "group": 2,
+        "size": (15, 21),
+        "kernel": (5, 5),
+        "pad": (2, 2),
+    },
     "winograd, many channels": {"channels": 256, "filters": 272, "size": (11, 10), "kernel": (3, 3), "pad": (1, 1)},
     "winograd, many channels, 5 x 5": {
         "channels": 272,
