@@ -8,8 +8,8 @@ With x [N, C, input pixels], w [O, C / G, taps], y [N, O, output pixels] and eve
 
 Each is one ``product`` of the arrays as they lie in memory: im2col is never made, ``patches`` tells where the
 elements of its columns are. Where another way is faster it is taken: ``winograd``, ``strips``, ``unpacked``,
-``shallow``, ``depthwise``, ``spread``. Where Winograd's way pays for each of some groups, they are convolutions of their
-own, of copies of their channels. A deconvolution is the same three with the first two exchanged.
+``shallow``, ``depthwise``, ``spread``. Where Winograd's way pays for each of some groups, they are convolutions of
+their own, of copies of their channels. A deconvolution is the same three with the first two exchanged.
 
 A sum takes in the zeros of the padding, as Caffe's does: an infinite weight over padding gives NaN. The
 gradient of the input has no padding in Caffe, so there weights that are not finite take the reference path, unless
@@ -41,8 +41,8 @@ PIXELS_AT_ONCE, FRAMES_AT_ONCE = 8192, 1 << 18
 LEAST_VECTORS, LEAST_PIXELS, MOST_CHANNELS = 4, 512, 128
 
 # Channels of each group, in and out, from which on groups are convolved one by one where that may be by Winograd's way.
-# Batch 32, two threads, forward, data, weights: AlexNet's 256 filters of 5 x 5 in two groups take 77, 90, 75 ms at once and
-# 30, 30, 45 one by one, its 384 of 3 x 3 32, 39, 33 and 22, 23, 27; 32 groups of 16 channels take half as long again.
+# Batch 32, two threads, forward, data, weights: AlexNet's 256 filters of 5 x 5 in two groups take 77, 90, 75 ms at once
+# and 30, 30, 45 one by one, its 384 of 3 x 3 32, 39, 33 and 22, 23, 27; 32 groups of 16 channels take longer.
 LEAST_CHANNELS_OF_A_GROUP = 32
 
 # Most output pixels of all images that are read in place by filters that are kept, which come from far away meanwhile:
