@@ -93,6 +93,10 @@ layer { name: "scale of a table" type: "Scale" bottom: "c" top: "y" scale_param 
 NEVER_REPEATED = ("last", "norm of a table", "scale of a table")
 
 CASES = {
+    "groups by Winograd's way": (
+        convolution("num_output: 64 kernel_size: 3 pad: 1 group: 2", relu=True),
+        (8, 64, 12, 12),
+    ),
     "winograd": (convolution("num_output: 16 kernel_size: 3 pad: 1"), (4, 16, 12, 12)),
     "winograd, clipped": (convolution("num_output: 20 kernel_size: 5", relu=True), (16, 16, 12, 12)),
     "winograd of many channels": (convolution("num_output: 256 kernel_size: 3 pad: 1"), (1, 256, 16, 16)),

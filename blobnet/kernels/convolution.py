@@ -23,7 +23,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import depthwise, patches, product, reference, shallow, simd, spread, strips, unpacked, winograd
+from blobnet.kernels import (
+    depthwise,
+    parts,
+    patches,
+    product,
+    reference,
+    shallow,
+    simd,
+    spread,
+    strips,
+    unpacked,
+    winograd,
+)
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
@@ -81,11 +93,11 @@ def forward(
         return
     least_tiles = winograd.LEAST_TILES if kept is None else winograd.LEAST_TILES_KEPT
     if addend is None and _pays_by_groups(geometry, x, w, group, least_tiles):
-        for number, (inputs, outputs) in enumerate(_groups(x, w, group)):
-            own_bias = None if bias is None else bias[outputs]
+        for number, source in enumerate(_split(x, group, "channels")):
+            filters = _part(len(w), group, number)
+            own_bias = None if bias is None else bias[filters]
             own_kept = None if kept is None else kept.setdefault(number, {})
-            source = _channels_of(x, inputs, "channels")
-            forward(source, w[outputs], y, geometry, 1, own_bias, clip, None, own_kept, first + outputs.start)
+            forward(source, w[filters], y, geometry, 1, own_bias, clip, None, own_kept, first + filters.start)
         return
     least = 0.0 if clip else -math.inf
     shifts = np.zeros(len(w), y.dtype) if bias is None else bias
@@ -136,9 +148,9 @@ def backward_weights(
         depthwise.backward_weights(x, dy, dw, geometry)
         return
     if _pays_by_groups(geometry, x, dw, group, winograd.LEAST_TILES_OF_WEIGHTS):
-        for inputs, outputs in _groups(x, dw, group):
-            source, gradient = _channels_of(x, inputs, "channels"), _channels_of(dy, outputs, "gradient channels")
-            backward_weights(source, gradient, dw[outputs], geometry, 1, beta)
+        sources, gradients = _split(x, group, "channels"), _split(dy, group, "gradient channels")
+        for number, (source, gradient) in enumerate(zip(sources, gradients, strict=True)):
+            backward_weights(source, gradient, dw[_part(len(dw), group, number)], geometry, 1, beta)
         return
     tiled = winograd.pays(geometry, len(x), x.shape[1], len(dw), group, x.dtype, winograd.LEAST_TILES_OF_WEIGHTS)
     if tiled and winograd.backward_weights(x, dy, dw, geometry, accumulate=beta == 1):
@@ -172,11 +184,11 @@ def backward_data(
         parallel_for(patches.spread_pixels, dx.shape[0] * dx.shape[1], taken, pixels, others, dx)
         return
     if _pays_by_groups(geometry, dx, w, group, winograd.LEAST_TILES):
-        for inputs, outputs in _groups(dx, w, group):
-            gradient = _channels_of(dy, outputs, "gradient channels")
-            target = _room_for_channels(dx, inputs, "channels")
-            backward_data(gradient, w[outputs], target, geometry, 1, None if bias is None else bias[inputs])
-            parallel_for(put_channels, target.shape[0] * target.shape[1], target, inputs.start, dx, grain=16)
+        targets = _room_for_groups(dx, group, "channels")
+        for number, (gradient, target) in enumerate(zip(_split(dy, group, "gradient channels"), targets, strict=True)):
+            own_bias = None if bias is None else bias[_part(dx.shape[1], group, number)]
+            backward_data(gradient, w[_part(len(w), group, number)], target, geometry, 1, own_bias)
+        parts.join(list(targets), dx, axis=1)
         return
     if _by_one_pixel(geometry, dy, group):
         unpacked.multiply(unpacked.panels(w[:, :, 0].T), dy, dx, bias)
@@ -212,22 +224,21 @@ def _pays_by_groups(geometry: Geometry, x: np.ndarray, w: np.ndarray, group: int
     return many and winograd.pays(geometry, len(x), channels, filters, 1, x.dtype, least_tiles)
 
 
-def _groups(x: np.ndarray, w: np.ndarray, group: int) -> Iterator[tuple[slice, slice]]:
-    """The channels and the filters of each group."""
-    channels, filters = x.shape[1] // group, len(w) // group
-    for number in range(group):
-        yield slice(number * channels, (number + 1) * channels), slice(number * filters, (number + 1) * filters)
+def _part(channels: int, group: int, number: int) -> slice:
+    """The channels of a group."""
+    each = channels // group
+    return slice(number * each, (number + 1) * each)
 
 
-def _channels_of(x: np.ndarray, channels: slice, use: str) -> np.ndarray:
-    """A copy of some channels."""
-    taken = _room_for_channels(x, channels, use)
-    parallel_for(take_channels, taken.shape[0] * taken.shape[1], x, channels.start, taken, grain=16)
-    return taken
+def _split(x: np.ndarray, group: int, use: str) -> np.ndarray:
+    """Copies of the channels of each group [group, N, C / group, pixels]."""
+    split = _room_for_groups(x, group, use)
+    parts.split(x, [split.shape[2]] * group, list(split), axis=1)
+    return split
 
 
-def _room_for_channels(x: np.ndarray, channels: slice, use: str) -> np.ndarray:
-    return work_array(use, (len(x), channels.stop - channels.start, x.shape[2]), x.dtype)
+def _room_for_groups(x: np.ndarray, group: int, use: str) -> np.ndarray:
+    return work_array(use, (group, len(x), x.shape[1] // group, x.shape[2]), x.dtype)
 
 
 def _pays_in_place(w: np.ndarray, rows: int, depth: int) -> bool:
@@ -357,22 +368,6 @@ def _turned(w: np.ndarray, group: int, taps: np.ndarray) -> np.ndarray:
     turned = np.empty((group, w.shape[1], len(w) // group, len(taps)), w.dtype)
     parallel_for(turn_filters, turned.shape[1], filters, taps, turned, grain=16)
     return turned
-
-
-@jit
-def take_channels(start, stop, x, first, taken):
-    """taken[n, c] = x[n, first + c] for the planes start to stop of all images."""
-    for plane in range(start, stop):
-        n, c = divmod(plane, taken.shape[1])
-        taken[n, c] = x[n, first + c]
-
-
-@jit
-def put_channels(start, stop, taken, first, x):
-    """The other way round."""
-    for plane in range(start, stop):
-        n, c = divmod(plane, taken.shape[1])
-        x[n, first + c] = taken[n, c]
 
 
 @jit
