@@ -2,8 +2,8 @@
 
 A sum has as many terms as there are rows of what a weight has met, and of the gradients of its outputs. Blocks of
 outputs are independent work items. For each slice of the rows, vectors of outputs are copied to a panel that stays in
-the first cache, and multiplied by single elements of all that was met, in panels packed beforehand for all threads.
-What comes of it, sums with the outputs side by side, stays in the second cache, and is transposed at the end.
+the first cache, and multiplied by single elements of all that was met, read where they lie. What comes of it, sums with
+the outputs side by side, stays in the second cache, and is transposed at the end.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from blobnet import config
 from blobnet.kernels import gemm, parallel, product, simd
 from blobnet.kernels._jit import FASTMATH, jit
-from blobnet.kernels.workspace import CACHE_LINE, work_array
+from blobnet.kernels.workspace import CACHE_LINE
 
 # Rows of a slice. With more, a panel of outputs leaves too little of the first cache to the panels it is multiplied by.
 DEPTH = 128
@@ -23,6 +23,9 @@ VECTORS = 8
 
 # Rows that are added to the sums of a bias at a time.
 TOGETHER = 8
+
+# Vectors of each row of a gradient from those that are written to those that are fetched to be written.
+AHEAD = 4
 
 
 def add_gradients(
@@ -43,22 +46,13 @@ def add_gradients(
     outputs, lanes = diff.shape[1], simd.lanes(diff.dtype)
     nothing = diff[:, :0], np.empty((outputs, 0), diff.dtype), False
     arrays, rows = [], 0
-    for number, (met, gradient, grows) in zip(range(2), (*products, nothing, nothing), strict=False):
-        panels = _packed(met, f"met {number}")
-        arrays += [panels, gradient, grows]
-        rows += panels.shape[1] * panels.shape[3]
-    scratch = parallel.scratch(product.NV * lanes * DEPTH + rows * _row(diff.itemsize), diff.dtype)
+    for met, gradient, grows in (*products, nothing, nothing)[:2]:
+        arrays += [met, gradient, grows]
+        rows += _whole(met.shape[1], diff.itemsize)
+    size = (product.NV * lanes + _width(diff.itemsize)) * DEPTH + rows * _row(diff.itemsize)
+    scratch = parallel.scratch(size, diff.dtype)
     sums = np.empty(outputs, diff.dtype) if sums is None else sums
     parallel.parallel_for(add_blocks, outputs, diff, *arrays, sums, grain=VECTORS * lanes, scratch=scratch)
-
-
-def _packed(met: np.ndarray, use: str) -> np.ndarray:
-    """Slices of rows, in panels of neighbouring columns [slices, panels, DEPTH, width]."""
-    rows, columns = met.shape
-    width = max(product.MR, simd.lanes(met.dtype))
-    panels = work_array(use, (-(-rows // DEPTH), -(-columns // width), DEPTH, width), met.dtype)
-    parallel.parallel_for(pack_slices, len(panels), met.reshape(-1), rows, columns, panels)
-    return panels
 
 
 @jit
@@ -68,40 +62,42 @@ def _row(itemsize):
 
 
 @jit
-def pack_slices(start, stop, met, rows, columns, panels):
-    lanes, width = simd.VECTOR_BYTES // met.itemsize, panels.shape[3]
-    target = panels.reshape(-1)
-    for part in range(start, stop):
-        for row in range(min(DEPTH, rows - part * DEPTH)):
-            for column in range(0, columns, lanes):
-                panel = part * panels.shape[1] + column // width
-                place, source = (panel * DEPTH + row) * width + column % width, (part * DEPTH + row) * columns + column
-                simd.copy_first(target, place, met, source, min(lanes, columns - column))
+def _width(itemsize):
+    """Columns of what was met that go together, in a tile of the product or a vector of the result."""
+    return max(product.MR, simd.VECTOR_BYTES // itemsize)
+
+
+@jit
+def _whole(columns, itemsize):
+    """So many columns, rounded up to whole widths."""
+    return -(-columns // _width(itemsize)) * _width(itemsize)
 
 
 @jit
 def add_blocks(start, stop, diff, first, first_gradient, first_grows,
                second, second_gradient, second_grows, sums, work):  # fmt: skip
     """``add_gradients`` for the outputs start to stop."""
-    K = len(diff)
-    lanes, row = simd.VECTOR_BYTES // diff.itemsize, _row(diff.itemsize)
-    panel, first_sums = work[: product.NV * lanes * DEPTH], work[product.NV * lanes * DEPTH :]
-    second_sums = first_sums[first.shape[1] * first.shape[3] * row :]
+    (K, M), lanes, row = diff.shape, simd.VECTOR_BYTES // diff.itemsize, _row(diff.itemsize)
+    panel, rest = work[: product.NV * lanes * DEPTH], work[product.NV * lanes * DEPTH :]
+    edge, first_sums = rest[: _width(diff.itemsize) * DEPTH], rest[_width(diff.itemsize) * DEPTH :]
+    second_sums = first_sums[_whole(first.shape[1], diff.itemsize) * row :]
     totals = np.empty(VECTORS * lanes)
     for m in range(start, stop, VECTORS * lanes):
         count = min(VECTORS * lanes, stop - m)
         totals[:] = 0
         for k in range(0, K, DEPTH):
             depth = min(DEPTH, K - k)
+            later = (k + DEPTH) * M + m if k + DEPTH < K else m + VECTORS * lanes
             done = 0
             while done < count:
                 left = -(-(count - done) // lanes)
-                vectors = 2 if left == 4 else min(product.NV, left)  # one alone would take twice its time
+                vectors = 2 if left in (1, 2, 4) else product.NV  # one alone would take twice its time
                 columns = panel[: depth * vectors * lanes].reshape(depth, vectors * lanes)
                 copy_columns(diff, k, m + done, min(vectors * lanes, count - done), columns)
                 add_totals(columns, totals[done : done + vectors * lanes])
-                multiply_panels(first, k, columns, first_sums[done:], vectors, done == 0)
-                multiply_panels(second, k, columns, second_sums[done:], vectors, done == 0)
+                fetched = VECTORS if done == 0 else 0
+                multiply_columns(first, k, columns, edge, first_sums[done:], vectors, diff, later, fetched)
+                multiply_columns(second, k, columns, edge, second_sums[done:], vectors, diff, later, 0)
                 done += vectors * lanes
         write_transposed(first_sums, first_gradient, m, count, first_grows)
         write_transposed(second_sums, second_gradient, m, count, second_grows)
@@ -110,14 +106,14 @@ def add_blocks(start, stop, diff, first, first_gradient, first_grows,
 
 
 @jit
-def copy_columns(diff, k, m, count, columns):
-    """columns [depth, some lanes] = diff[k : k + depth, m : m + count], then zeros."""
-    lanes, (depth, length) = simd.VECTOR_BYTES // diff.itemsize, columns.shape
-    source, target = diff.reshape(-1), columns.reshape(-1)
+def copy_columns(source, k, start, count, columns):
+    """columns [depth, some lanes] = source[k : k + depth, start : start + count], then zeros."""
+    lanes, (depth, length), M = simd.VECTOR_BYTES // source.itemsize, columns.shape, source.shape[1]
+    flat, target = source.reshape(-1), columns.reshape(-1)
     for row in range(depth):
         for column in range(0, length, lanes):
-            place = (k + row) * diff.shape[1] + m + column
-            simd.copy_first(target, row * length + column, source, place, min(lanes, count - column))
+            place = (k + row) * M + start + column
+            simd.copy_first(target, row * length + column, flat, place, min(lanes, count - column))
 
 
 @jit(fastmath=FASTMATH - {"reassoc"})
@@ -137,38 +133,45 @@ def add_totals(rows, totals):
 
 
 @jit
-def multiply_panels(panels, k, columns, sums, vectors, fetches):
-    """The sums, or what they were before, and the products of columns from row k on with a slice of the panels.
+def multiply_columns(met, k, columns, edge, sums, vectors, diff, later, fetched):
+    """The sums, or what they were before, and the products of columns of diff with all of what was met, from row k on.
 
-    sums  rows as many as elements of the panels side by side
-    If it fetches, what it multiplies next comes to the second cache.
+    sums  rows as many as columns of what was met
+    What comes to the second cache meanwhile: for every other tile, what was met for the tiles after the next; for the
+    others, so many vectors of each row of diff from ``later`` on.
     """
-    depth, row, width = len(columns), _row(columns.itemsize), panels.shape[3]
-    met, b = panels.reshape(-1), columns.reshape(-1)
-    for number in range(panels.shape[1]):
-        start = (k // DEPTH * panels.shape[1] + number) * DEPTH * width
-        for column in range(0, width, product.MR):
-            a, c = start + column, (number * width + column) * row
-            if fetches and vectors == product.NV:
-                product.multiply_tile_and_fetch(
-                    met, a, 1, width, b, 0, columns.shape[1], depth, sums, c, row, k > 0, met, a + DEPTH * width, width
-                )
-            else:
-                product.multiply_tile(met, a, 1, width, b, 0, columns.shape[1], depth, sums, c, row, k > 0, vectors)
+    (depth, step), row, (D, M) = columns.shape, _row(columns.itemsize), (met.shape[1], diff.shape[1])
+    flat, diffs, b = met.reshape(-1), diff.reshape(-1), columns.reshape(-1)
+    for column in range(0, D, product.MR):
+        a, i, a_step = flat, k * D + column, D
+        if column + product.MR > D:
+            a, i, a_step = edge, 0, _width(columns.itemsize)
+            copy_columns(met, k, column, D - column, edge[: depth * a_step].reshape(depth, a_step))
+        source, place, distance = flat, k * D + column + 2 * product.MR, D
+        pair, second = divmod(column // product.MR, 2)
+        if second and pair < fetched:
+            source, place, distance = diffs, later + pair * (step // vectors), M
+        c, grow = column * row, k > 0
+        if vectors == product.NV:
+            _multiply_3(a, i, 1, a_step, b, 0, step, depth, sums, c, row, grow, source, place, distance)
+        else:
+            _multiply_2(a, i, 1, a_step, b, 0, step, depth, sums, c, row, grow, source, place, distance)
+
+
+_multiply_2, _multiply_3 = (simd.tile_product(vectors, fetches=True) for vectors in (2, product.NV))
 
 
 @jit
 def write_transposed(sums, gradient, m, count, grows):
     """gradient[m + column] (+)= the column of the sums, for so many."""
     lanes, row, D = simd.VECTOR_BYTES // gradient.itemsize, _row(gradient.itemsize), gradient.shape[1]
-    starts, tile = np.arange(lanes) * row, np.empty(lanes * lanes, gradient.dtype)
+    flat, nothing, lowest = gradient.reshape(-1), np.zeros(lanes, gradient.dtype), gradient.dtype.type(-np.inf)
     for column in range(0, count, lanes):
+        rows = min(lanes, count - column)
         for d in range(0, D, lanes):
-            _transpose(tile, 0, lanes, sums, d * row + column, starts, lanes)
-            for c in range(min(lanes, count - column)):
-                part = gradient[m + column + c, d : min(d + lanes, D)]
-                for place in range(len(part)):
-                    part[place] = tile[c * lanes + place] + (part[place] if grows else 0)
-
-
-_transpose = simd.transposing_copy(simd.VECTOR_BYTES)
+            place = (m + column) * D + d
+            for c in range(rows):
+                simd.fetch_to_write(flat, place + c * D + AHEAD * lanes, lanes)
+            simd.write_transposed(
+                flat, place, D, rows, sums, d * row + column, row, nothing, 0, lowest, flat, grows, min(lanes, D - d)
+            )

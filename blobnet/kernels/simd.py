@@ -110,19 +110,19 @@ def transposing_copy(most: int, checks: bool = False):
 
 
 @intrinsic
-def write_transposed(typing, target, j, step, rows, source, i, bias, b, least, addend, accumulate, count):
-    """target[j + r step + lane] = source[i + lane lanes + r] + bias[b + r], for lanes below ``count`` of some rows r.
+def write_transposed(typing, target, j, step, rows, source, i, row, bias, b, least, addend, accumulate, count):
+    """target[j + r step + lane] = source[i + lane row + r] + bias[b + r], for lanes below ``count`` of some rows r.
 
     The addend at the same place is added where it accumulates; no result is below ``least``.
     """
 
     def emit(context, builder, signature, arguments):
-        emitter, target, source, bias, addend = opened(context, builder, signature, arguments, 0, 4, 6, 9)
-        _, j, step, rows, _, i, _, b, least, _, accumulate, count = arguments
+        emitter, target, source, bias, addend = opened(context, builder, signature, arguments, 0, 4, 7, 10)
+        _, j, step, rows, _, i, row, _, b, least, _, accumulate, count = arguments
         least, mask = emitter.splat(least), emitter.first(count)
         known = builder.select(accumulate, mask, emitter.first(constant(0)))
-        lanes = [emitter.load(source, builder.add(i, constant(lane * emitter.lanes))) for lane in range(emitter.lanes)]
-        for r, vector in enumerate(emitter.transpose(lanes)):
+        places = [builder.add(i, builder.mul(row, constant(lane))) for lane in range(emitter.lanes)]
+        for r, vector in enumerate(emitter.transpose([emitter.load(source, place) for place in places])):
             with builder.if_then(builder.icmp_signed("<", constant(r), rows)):
                 place = builder.add(j, builder.mul(step, constant(r)))
                 shift = emitter.splat(builder.load(emitter.address(bias, builder.add(b, constant(r)))))
@@ -133,7 +133,7 @@ def write_transposed(typing, target, j, step, rows, source, i, bias, b, least, a
 
     index = types.intp
     return types.void(
-        target, index, index, index, source, index, bias, index, least, addend, types.boolean, index
+        target, index, index, index, source, index, index, bias, index, least, addend, types.boolean, index
     ), emit
 
 

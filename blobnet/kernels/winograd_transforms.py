@@ -213,7 +213,7 @@ def write_rows(y, target, grid, channels, rows, pixels, row, start, width, bias,
     for r in range(rows):
         for q in range(0, pixels, LANES):
             simd.write_transposed(
-                y, target + r * grid.width + q, size, channels, row, start + r * width + q * LANES,
+                y, target + r * grid.width + q, size, channels, row, start + r * width + q * LANES, LANES,
                 bias, k, least, addend, accumulate, min(LANES, pixels - q),
             )  # fmt: skip
 
@@ -318,7 +318,7 @@ def transform_back(sums, first, element, dw, taps, channel, output, width, accum
         for tap in range(0, count, LANES):
             simd.write_transposed(
                 flat, ((output + k) * c + channel) * count + tap, c * count, min(LANES, o - output - k),
-                row, tap * LANES, nothing, 0, dw.dtype.type(-np.inf), flat, accumulate, min(LANES, count - tap),
+                row, tap * LANES, LANES, nothing, 0, dw.dtype.type(-np.inf), flat, accumulate, min(LANES, count - tap),
             )  # fmt: skip
 
 
