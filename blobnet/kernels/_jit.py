@@ -15,14 +15,15 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
-from numba.core import types
+from numba.core import compiler, types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import CPUDispatcher
@@ -39,7 +40,7 @@ _PACKAGE = "blobnet.kernels"
 class Kernel:
     """A function that compiled ones call as machine code, and Python too.
 
-    Of most kernels a process never calls it by itself: numba hears of one when it is first called, or compiled into
+    Most kernels are only ever compiled into others: numba hears of one when it is first called, or compiled into
     another.
     """
 
@@ -53,8 +54,19 @@ class Kernel:
     def dispatcher(self) -> Dispatcher:
         """What compiles the function for the types of its arguments, and calls it."""
         if self._cached:
-            return _Dispatcher(self.py_func, targetoptions={"nopython": True, "boundscheck": None, **self.options})
+            return _Dispatcher(self.py_func, targetoptions=self._target_options())
         return numba.njit(**self.options)(self.py_func)
+
+    @functools.cached_property
+    def part(self) -> Dispatcher:
+        """What compiles the function for the types of its arguments, as a part of those that call it."""
+        if self._cached:
+            options = {**self._target_options(), "no_cpython_wrapper": True}
+            return _Part(self.py_func, targetoptions=options, pipeline_class=_PartCompiler)
+        return self.dispatcher
+
+    def _target_options(self) -> dict[str, Any]:
+        return {"nopython": True, "boundscheck": None, **self.options}
 
     @property
     def targetoptions(self) -> dict[str, Any]:
@@ -63,7 +75,7 @@ class Kernel:
 
     @property
     def _numba_type_(self) -> types.Dispatcher:
-        return self.dispatcher._numba_type_
+        return self.part._numba_type_
 
     def __call__(self, *args):
         return self.dispatcher(*args)
@@ -80,28 +92,6 @@ def jit(function=None, **options):
 
 # Compile what is called in one or two places as if it stood there: apart, it would take a quarter of a second more.
 inlined = functools.partial(jit, inline="always")
-
-
-class _Dispatcher(CPUDispatcher):
-    """Loads a kernel or compiles it, while no other process does: numba's index would lose what one of two adds."""
-
-    def compile(self, signature):
-        if isinstance(self._cache, NullCache):
-            self._cache = _Cache(self.py_func)
-        lock = Path(self._cache.cache_path) / f"{self.__qualname__}.lock"
-        with global_compiler_lock, _locked(lock), collector.paused():
-            return super().compile(signature)
-
-    def typeof_pyval(self, value):
-        """As numba's, which to tell an array from a masked one imports these."""
-        if type(value) is tuple:
-            return types.BaseTuple.from_types([self.typeof_pyval(part) for part in value])
-        if type(value) is not np.ndarray:
-            return super().typeof_pyval(value)
-        layout, readonly = numpy_support.map_layout(value), not value.flags.writeable
-        kind = types.Array(numpy_support.from_dtype(value.dtype), value.ndim, layout, readonly)
-        self._types_active_call.add(kind)
-        return kind
 
 
 class _Locator:
@@ -157,11 +147,92 @@ class _Cache(FunctionCache):
             super().save_overload(signature, result)
 
 
+class _PartCompiler(compiler.Compiler):
+    """Numba's compiler up to the machine code. Callers find the result by its description: it has no address."""
+
+    def compile_extra(self, function):
+        context = self.state.targetctx
+        self.state.flags.no_compile = True
+        self.state.library = _PartLibrary(context.codegen(), function.__qualname__)
+        result = super().compile_extra(function)
+        context.insert_user_function(result.fndesc, result.fndesc, [result.library])
+        return result._replace(entry_point=result.fndesc)
+
+
+class _PartLibrary(JITCodeLibrary):
+    """Code that others link in."""
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _PartFiles(CompileResultCacheImpl):
+    """What is kept of a part."""
+
+    _locator_classes = (_Locator,)
+
+    def get_filename_base(self, name, flags):
+        return f"part.{super().get_filename_base(name, flags)}"
+
+    def reduce(self, result):
+        result.fndesc.typemap = result.fndesc.calltypes = None
+        return result.library._get_module_for_linking().as_bitcode(), result.fndesc, result.signature
+
+    def rebuild(self, context, kept):
+        code, description, signature = kept
+        library = _PartLibrary(context.codegen(), description.qualname)
+        library._final_module = library._shared_module = llvmlite.binding.parse_bitcode(code)
+        library._finalized = True
+        return compiler.compile_result(
+            entry_point=description, fndesc=description, signature=signature, library=library, objectmode=False
+        )
+
+
+class _PartCache(_Cache):
+    """Numba's cache of what others link in."""
+
+    _impl_class = _PartFiles
+
+
 @functools.cache
 def _add_runtime() -> None:
     """Tell LLVM where the C functions of numba's run time are."""
     for name, address in _nrt_python.c_helpers.items():
         llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+
+
+class _Dispatcher(CPUDispatcher):
+    """Loads a kernel or compiles it, while no other process does: numba's index would lose what one of two adds."""
+
+    _cache_class: ClassVar = _Cache
+
+    def compile(self, signature):
+        if isinstance(self._cache, NullCache):
+            self._cache = self._cache_class(self.py_func)
+        lock = Path(self._cache.cache_path) / f"{self.__qualname__}.lock"
+        with global_compiler_lock, _locked(lock), collector.paused():
+            return super().compile(signature)
+
+    def typeof_pyval(self, value):
+        """As numba's, which to tell an array from a masked one imports these."""
+        if type(value) is tuple:
+            return types.BaseTuple.from_types([self.typeof_pyval(part) for part in value])
+        if type(value) is not np.ndarray:
+            return super().typeof_pyval(value)
+        layout, readonly = numpy_support.map_layout(value), not value.flags.writeable
+        kind = types.Array(numpy_support.from_dtype(value.dtype), value.ndim, layout, readonly)
+        self._types_active_call.add(kind)
+        return kind
+
+
+class _Part(_Dispatcher):
+    """Loads a kernel, or compiles it, for others to be linked with: it is optimised, but not yet machine code."""
+
+    _cache_class = _PartCache
+
+    def add_overload(self, result):
+        self.overloads[tuple(result.signature.args)] = result
 
 
 @contextlib.contextmanager

@@ -77,6 +77,11 @@ def inner(x):
 @jit
 def outer(x):
     return inner(x) * 2
+
+
+@jit
+def another(x):
+    return inner(x) * 3
 """
 CALLS = """
 import sys, time
@@ -115,6 +120,31 @@ def test_processes_that_start_together_share_the_work(tmp_path):
     compiled = ";".join(filter(None, said)).split(";")
     assert len(compiled) == len(set(compiled)) == 2 * len(NUMBERS)
     assert begin("2", NUMBERS).communicate(timeout=120)[0].strip() == ""
+
+
+CALL = """
+import sys
+from numba.core import event
+import shared_kernels
+with event.install_recorder("numba:compile") as compiled:
+    number = getattr(shared_kernels, sys.argv[1])(1)
+own = [about.data["dispatcher"] for _, about in compiled.buffer if about.is_start]
+print(number, *(kernel.__name__ for kernel in own if kernel.__module__ == "shared_kernels"))
+"""
+
+
+def test_what_others_call_is_kept_as_a_part_of_them_and_machine_code_only_where_python_calls_it(tmp_path):
+    (tmp_path / "shared_kernels.py").write_text(KERNELS)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    environment = {**os.environ, "BLOBNET_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+
+    def call(name: str) -> str:
+        command = [sys.executable, "-c", CALL, name]
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+    assert call("outer") == "4 outer inner"
+    assert call("another") == "6 another"
+    assert [call("inner") for _ in range(2)] == ["2 inner", "2"]
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
