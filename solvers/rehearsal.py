@@ -2,10 +2,11 @@
 
 Kernels are compiled when first called, one after the other on one core. The other process builds the train net with
 inputs in the place of what reads files or runs a user's code, goes through an iteration in which no kernel runs, and
-compiles what it would have called, mostly the last kernel first. The training comes from the other end: it loads what
-is there and compiles the rest, so that nothing depends on how far the rehearsal has got.
+compiles what it would have called, beginning with the second half of it. The training begins with the first: it loads
+what is there and compiles the rest, so that nothing depends on how far the rehearsal has got.
 """
 
+import bisect
 import itertools
 import subprocess
 import sys
@@ -45,18 +46,20 @@ def main() -> None:
 
 
 def order(sizes: Sequence[int]) -> list[int]:
-    """In which order to compile what the training compiles from the first to the last: from the last to the first.
+    """In which order to compile what the training compiles from the first to the last.
 
-    The one in the middle comes before all others if it is ready when the training comes to it: it may be large, and
-    left to the end, one of the two would be at it alone.
+    First the one in the middle, if it is ready when the training comes to it, then those behind it, then those before
+    it from the last to the first. Of those behind it the largest come first: a large one left to the end, one of the
+    two would be at it alone.
     """
-    last_first = list(reversed(range(len(sizes))))
-    half = sum(sizes) / 2
-    for index, end in enumerate(itertools.accumulate(sizes)):
-        if end - sizes[index] < half <= end and sizes[index] < end - sizes[index]:
-            last_first.remove(index)
-            return [index, *last_first]
-    return last_first
+    if not sizes:
+        return []
+    ends = list(itertools.accumulate(sizes))
+    middle = bisect.bisect_left(ends, ends[-1] / 2)
+    behind = sorted(range(middle + 1, len(sizes)), key=lambda index: (sizes[index], index), reverse=True)
+    before = list(reversed(range(middle)))
+    in_time = sizes[middle] < ends[middle] - sizes[middle]
+    return [middle, *behind, *before] if in_time else [*behind, middle, *before]
 
 
 def _size(kernel: Kernel) -> int:

@@ -46,7 +46,7 @@ def announced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def helped(solver: "Solver") -> Iterator[None]:
-    """When the first kernel is compiled while the context is open, let a second core begin with the last ones."""
+    """When the first kernel is compiled while the context is open, let a second core begin with the second half."""
     with contextlib.ExitStack() as stack:
 
         def start() -> None:

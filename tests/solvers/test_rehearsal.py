@@ -60,11 +60,12 @@ def test_it_calls_the_kernels_of_an_iteration(model):
         ([], []),
         ([1, 1, 1], [2, 1, 0]),
         ([3, 2, 4, 1, 2], [2, 4, 3, 1, 0]),
+        ([3, 2, 4, 1, 3, 2, 1], [2, 4, 5, 6, 3, 1, 0]),
         ([3, 2, 6, 1, 2], [4, 3, 2, 1, 0]),  # the training comes to the third one too early
         ([9, 1, 2], [2, 1, 0]),
     ],
 )
-def test_the_kernel_in_the_middle_comes_first(sizes, order):
+def test_the_kernel_in_the_middle_comes_first_then_the_largest_behind_it(sizes, order):
     assert rehearsal.order(sizes) == order
 
 
