@@ -40,6 +40,9 @@ NEXT = 16
 # Streams that are multiplied at a time.
 STREAMS = product.MR
 
+# Elements of weights that are worth a thread's while to pack.
+PACKED_BY_A_THREAD = 1 << 14
+
 # Steps whose inputs are projected at a time, so that the weights of the inputs come to the second cache once for all.
 AHEAD = 16
 
@@ -66,23 +69,31 @@ def pack(w: np.ndarray, use: str, transposed: bool = False) -> Weights:
     panel = product.NV * lanes
     vectors = -(-outputs // lanes)
     pairs = (vectors - 4) * lanes if vectors > 1 and vectors % product.NV == 1 else outputs
-    size = DEPTH * vectors * lanes + panel * lanes  # pack writes whole blocks of lanes, beyond the end
-    slices = -(-inputs // DEPTH)
+    slices, size = -(-inputs // DEPTH), DEPTH * vectors * lanes
     weights = Weights(outputs, inputs, panel, pairs, lanes, size, work_array(use, (slices * size,), w.dtype))
-    parallel_for(pack_slices, slices, w.reshape(-1), layout, weights)
+    panels = -(-pairs // panel) + -(-(outputs - pairs) // (2 * lanes))
+    grain = -(-PACKED_BY_A_THREAD // (panel * max(1, min(DEPTH, inputs))))
+    parallel_for(pack_panels, slices * panels, w.reshape(-1), layout, weights, panels, grain=grain)
     return weights
 
 
 @jit
-def pack_slices(start, stop, w, layout: product.Layout, weights: Weights):
-    for part in range(start, stop):
-        k = part * DEPTH
-        panels = weights.packed[part * weights.slice : (part + 1) * weights.slice]
-        k_stop = min(k + DEPTH, weights.inputs)
-        lanes, pairs = weights.lanes, weights.pairs
-        product.pack(w, layout, 0, 0, pairs, k, k_stop, panels, weights.panel, lanes, lanes)
-        rest = panels[pairs * (k_stop - k) :]
-        product.pack(w, layout, 0, pairs, weights.outputs, k, k_stop, rest, 2 * lanes, lanes, lanes)
+def pack_panels(start, stop, w, layout: product.Layout, weights: Weights, panels):
+    """Pack the panels start to stop of all slices, of which each has so many."""
+    lanes = weights.lanes
+    for item in range(start, stop):
+        k, m, width = item // panels * DEPTH, item % panels * weights.panel, weights.panel
+        if m >= weights.pairs and weights.pairs < weights.outputs:
+            m, width = weights.pairs + (item % panels - weights.pairs // width) * 2 * lanes, 2 * lanes
+        m_stop, k_stop = min(m + width, weights.outputs), min(k + DEPTH, weights.inputs)
+        target = weights.packed[k // DEPTH * weights.slice + m * height(weights, k) :]
+        product.pack(w, layout, 0, m, m_stop, k, k_stop, target, width, lanes, lanes)
+
+
+@jit
+def height(weights, k):
+    """Rows that a panel of the slice from k on has room for: whole blocks of lanes, which ``product.pack`` writes."""
+    return -(-min(DEPTH, weights.inputs - k) // weights.lanes) * weights.lanes
 
 
 @jit
@@ -119,7 +130,7 @@ def multiply_slice(steps, streams, rows, x, i, k, weights, y, j, accumulate, bac
     for number in range(groups):
         first = (groups - 1 - number if backwards else number) * group
         last = M if first + group >= weights.pairs else first + group
-        distance = min(DEPTH, K - k) * (-group if backwards else group) if number + 1 < groups else 0
+        distance = height(weights, k) * (-group if backwards else group) if number + 1 < groups else 0
         tiles = 0
         for t in range(steps):
             for n in range(t * streams, t * streams + rows, product.MR):
@@ -133,22 +144,22 @@ def multiply_slice(steps, streams, rows, x, i, k, weights, y, j, accumulate, bac
 def multiply_panels(first, last, rows, x, i, k, weights, y, j, accumulate, tile, later):
     """``multiply_slice`` for a tile of rows and the outputs from first to last.
 
-    Unless ``later`` is 0, a vector of each row of the weights that lie so far ahead is fetched.
+    Meanwhile a vector of each row of the weights ``later`` elements on comes to the second cache; with 0, it is there.
     """
     M, K, MR = weights.outputs, weights.inputs, product.MR
-    depth = min(DEPTH, K - k)
+    depth, start, panel_rows = min(DEPTH, K - k), k // DEPTH * weights.slice, height(weights, k)
     m_next = first
     while m_next < last:
         m = m_next
         m_next = m + (weights.panel if m < weights.pairs else 2 * weights.lanes)
         columns = min(m_next, M) - m
         vectors = -(-columns // weights.lanes)
-        w, step = k // DEPTH * weights.slice + m * depth, vectors * weights.lanes
+        w, step = start + m * panel_rows, vectors * weights.lanes
         if rows == MR and columns == step:
-            if later and vectors == product.NV:
-                multiply_tile_and_fetch(x, i, K, weights.packed, w, depth, y, j + m, M, accumulate, w + later)
-            elif vectors == product.NV:
-                multiply_tile(x, i, K, weights.packed, w, depth, y, j + m, M, accumulate)
+            if vectors == product.NV:
+                _multiply_whole(
+                    x, i, K, 1, weights.packed, w, step, depth, y, j + m, M, accumulate, weights.packed, w + later, step
+                )
             else:
                 product.multiply_tile(x, i, K, 1, weights.packed, w, step, depth, y, j + m, M, accumulate, vectors)
             continue
@@ -162,24 +173,7 @@ def multiply_panels(first, last, rows, x, i, k, weights, y, j, accumulate, tile,
             copy_rows(tile, 0, step, y, place, M, together, columns)
 
 
-_multiply_whole = simd.tile_product(product.NV, ahead=NEXT)
-_multiply_whole_and_fetch = simd.tile_product(product.NV, fetches=True, ahead=NEXT)
-
-
-@jit
-def multiply_tile(x, i, x_row, panels, w, depth, y, j, y_row, accumulate):
-    """MR rows of x times a panel of NV vectors."""
-    step = product.NV * (simd.VECTOR_BYTES // x.itemsize)
-    _multiply_whole(x, i, x_row, 1, panels, w, step, depth, y, j, y_row, accumulate)
-
-
-@jit
-def multiply_tile_and_fetch(x, i, x_row, panels, w, depth, y, j, y_row, accumulate, later):
-    """Likewise, while a vector of each row of the panel at ``later`` comes to the second cache."""
-    step = product.NV * (simd.VECTOR_BYTES // x.itemsize)
-    _multiply_whole_and_fetch(
-        x, i, x_row, 1, panels, w, step, depth, y, j, y_row, accumulate, panels, later, step
-    )  # fmt: skip
+_multiply_whole = simd.tile_product(product.NV, fetches=True, ahead=NEXT)
 
 
 @jit
