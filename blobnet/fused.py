@@ -202,7 +202,7 @@ class NormalizedLine(Group):
         if self.top is not self.bottom[0]:
             return self.bottom[0]
         self._spare.reshape_like(self.top)
-        repeated(self._spare.swap_data, self.top)
+        repeated(self._spare.swap_data, self.top, in_order=False)
         return self._spare
 
     def backward(self, propagate_down: Sequence[bool]) -> None:

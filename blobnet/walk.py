@@ -1,9 +1,9 @@
 """Walk: the passes over the layers of a net, one by one, or as groups that run as one (``fused``)."""
 
-import functools
+import itertools
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobnet import config
 from blobnet.blob import Blob
@@ -16,6 +16,16 @@ from blobnet.replay import Replay
 
 if TYPE_CHECKING:
     from blobnet.net import Net
+
+
+Step = tuple[range, Group | None]  # the indices of layers, and the group as which they run
+
+
+class _Stretch(NamedTuple):
+    """Steps of a pass that follow each other, all of them recorded or none."""
+
+    steps: list[Step]
+    replay: Replay | None
 
 
 class WeightedTop:
@@ -33,7 +43,8 @@ class WeightedTop:
     def loss(self) -> float:
         if self.blob.shape != self._filled_shape:
             self._fill()
-        return float((self.blob.data * self.blob.diff).sum())
+        weighted = self.blob.data * self.blob.diff
+        return float(weighted if self.blob.shape == () else weighted.sum())
 
 
 class Walk:
@@ -61,14 +72,8 @@ class Walk:
         reference = config.reference_kernels()
         plan = [] if reference else fusion.plan_fusion(self._net.param.layer, lean, frozen)
         self._fusion = Fusion(self._net, plan, FROZEN_GROUPS if frozen else GROUPS, lean)
-        steps = self._fusion.steps(0, len(self._net.layers) - 1) if lean and not reference else []
-        steady = [step for step in steps if self._is_steady(*step)]
-        self._forward_replays = {step: Replay(self._seen_blobs(*step)) for step in steady}
-        self._backward_replays = {
-            step: Replay(self._seen_blobs(*step), self._learned(step[0]))
-            for step in steady
-            if self._net.layer_need_backward[step[0][0]]
-        }
+        self._records = lean and not reference
+        self._stretches: dict[tuple[int, int, bool], list[_Stretch]] = {}
         self._reshaped = False
 
     def hidden(self) -> set[str]:
@@ -95,21 +100,22 @@ class Walk:
         """Run layers first to last; returns the loss: the sum of data times diff over all weighted tops."""
         loss = 0.0
         self._check_replays()
-        for step in self._fusion.steps(first, last):
-            if replay := self._forward_replays.get(step):
-                replay.run(functools.partial(self._forward_step, *step))
+        for steps, replay in self._planned(first, last):
+            if replay is not None:
+                replay.run(self._forward_step, steps)
             else:
-                loss += self._forward_step(*step)
+                loss += sum(self._forward_step(*step) for step in steps)
         return loss
 
     def backward(self, first: int, last: int) -> None:
         """Run the backward passes of layers first down to last, those that the plan needs."""
         self._check_replays()
-        for step in reversed(self._fusion.steps(last, first)):
-            if replay := self._backward_replays.get(step):
-                replay.run(functools.partial(self._backward_step, *step))
+        for steps, replay in self._planned(first, last, backward=True):
+            if replay is not None:
+                replay.run(self._backward_step, steps)
             else:
-                self._backward_step(*step)
+                for step in steps:
+                    self._backward_step(*step)
 
     def reshape(self, index: int) -> None:
         """Carry the shapes of a layer's bottoms through it."""
@@ -119,11 +125,30 @@ class Walk:
         self._seen_shapes[index] = _shapes(bottom)
         self._reshaped = True
 
-    def _is_steady(self, indices: range, group: Group | None) -> bool:
+    def _planned(self, first: int, last: int, backward: bool = False) -> list[_Stretch]:
+        """The stretches of the pass from layer first to layer last."""
+        planned = self._stretches.get((first, last, backward))
+        if planned is None:
+            steps = reversed(self._fusion.steps(last, first)) if backward else self._fusion.steps(first, last)
+            runs = itertools.groupby(steps, lambda step: self._is_recorded(*step, backward))
+            stretches = [(recorded, list(steps)) for recorded, steps in runs]
+            planned = [
+                _Stretch(steps, self._replay(steps, backward) if recorded else None) for recorded, steps in stretches
+            ]
+            self._stretches[first, last, backward] = planned
+        return planned
+
+    def _is_recorded(self, indices: range, group: Group | None, backward: bool) -> bool:
         """Whether a step runs regions only, the same ones while its blobs keep their memory, and gives no loss."""
         first = self._net.layers[indices[0]]
-        runs_regions = first.is_own and first.steady if group is None else group.steady
-        return runs_regions and not any(self._losses[index] for index in indices)
+        steady = first.is_own and first.steady if group is None else group.steady
+        needed = not backward or self._net.layer_need_backward[indices[0]]
+        return self._records and steady and needed and not any(self._losses[index] for index in indices)
+
+    def _replay(self, steps: Sequence[Step], backward: bool) -> Replay:
+        blobs = dict.fromkeys(blob for step in steps for blob in self._seen_blobs(*step))
+        sums = dict.fromkeys(blob for indices, _ in steps for blob in self._learned(indices)) if backward else ()
+        return Replay([*blobs], [*sums])
 
     def _seen_blobs(self, indices: range, group: Group | None) -> list[Blob]:
         """The blobs of a step, but for those that a group does not make."""
@@ -141,8 +166,9 @@ class Walk:
         net = self._net
         hooks = net.before_forward, net.after_forward, net.before_backward, net.after_backward
         if self._reshaped or any(hooks):
-            for replay in (*self._forward_replays.values(), *self._backward_replays.values()):
-                replay.forget()
+            for _, replay in itertools.chain(*self._stretches.values()):
+                if replay is not None:
+                    replay.forget()
         self._reshaped = False
 
     def _forward_step(self, indices: range, group: Group | None) -> float:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from blobnet import config
-from blobnet.kernels import parallel
+from blobnet.blob import Blob
+from blobnet.kernels import activation, parallel
+from blobnet.kernels.finite import all_finite
 from blobnet.layers import registry
 from blobnet.layers.common import InnerProduct
 from blobnet.net import Net
 from blobnet.proto import blobnet_pb2 as pb
+from blobnet.replay import Replay
 from blobnet.testing import net_from_text
 
 FILLED = 'weight_filler { type: "msra" }'
@@ -277,3 +280,46 @@ def test_a_layer_of_ones_own_runs_each_time():
     finally:
         del registry._classes["Counting"]
     assert Counting.passes == 5
+
+
+@pytest.mark.parametrize(("moves", "not_repeated"), [(False, [1]), (True, [1, 2])])
+def test_a_step_that_does_more_runs_each_time(moves, not_repeated):
+    """So does what follows it, if it moves blobs."""
+    first, second = Blob((4,)), Blob((4,))
+    ran: list[int] = []
+
+    def step(number: int) -> None:
+        ran.append(number)
+        parallel.parallel_for(activation.relu, 4, first.data, first.data)
+        if number == 1:
+            parallel.unrepeatable()
+            if moves:
+                first.swap_data(second)
+
+    replay = Replay([first, second])
+    for _ in range(6):
+        replay.run(step, [(0,), (1,), (2,)])
+    ran.clear()
+    replay.run(step, [(0,), (1,), (2,)])
+    assert ran == not_repeated
+
+
+def test_from_a_step_whose_values_ask_for_more_all_run_as_before():
+    values, count = Blob((4,)), np.zeros(1)
+    ran: list[int] = []
+
+    def look(number: int) -> None:
+        ran.append(number)
+        if number == 1:
+            all_finite(values.data)
+        parallel.repeated(np.add, count, 1, out=count)
+
+    replay = Replay([values])
+    every, none = [0, 1, 2], []
+    for value, passes in ((0, [every, every, none, none]), (np.inf, [[1, 2], every, every]), (0, [every, none])):
+        values.data[2] = value
+        for expected in passes:
+            ran.clear()
+            replay.run(look, [(0,), (1,), (2,)])
+            assert ran == expected
+    assert count == 3 * 9

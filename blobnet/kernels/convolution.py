@@ -39,7 +39,7 @@ from blobnet.kernels import (
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
-from blobnet.kernels.parallel import holds, parallel_for, repeated
+from blobnet.kernels.parallel import parallel_for, repeated
 from blobnet.kernels.product import Layout
 from blobnet.kernels.workspace import work_array
 
@@ -105,15 +105,12 @@ def forward(
         filters = _ordered(kept, "unpacked", unpacked.panels, w[:, :, 0], kept is not None)
         unpacked.multiply(filters, x, y, shifts, least, addend, first)
         return
-    if strips.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype) and _ordered(
-        kept, "finite", holds, all_finite, w
-    ):
+    if strips.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype) and _ordered(kept, "finite", all_finite, w):
         filters = _ordered(kept, "strips", strips.transformed, w, kept is not None)
         if strips.correlate(x, filters, y, geometry, shifts, least, addend, first):
             return
-    if winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles) and _ordered(
-        kept, "finite", holds, all_finite, w
-    ):
+    tiled = winograd.pays(geometry, len(x), x.shape[1], len(w), group, x.dtype, least_tiles)
+    if tiled and _ordered(kept, "finite", all_finite, w):
         filters = None if kept is None else _ordered(kept, "transformed", winograd.transformed, w, True)
         if winograd.correlate(x, w, y, geometry, shifts, least, addend, first, filters=filters):
             return
@@ -171,7 +168,7 @@ def backward_data(
     dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, group: int, bias: np.ndarray | None = None
 ) -> None:
     """dx = the gradient of the input (+ bias, where this is the forward pass of a deconvolution)."""
-    if config.reference_kernels() or not (_meets_no_zeros(geometry) or holds(all_finite, w)):
+    if config.reference_kernels() or not (_meets_no_zeros(geometry) or all_finite(w)):
         reference.backward_data(dy, w, dx, geometry, group, bias)
         return
     if group == dx.shape[1] > 1:
@@ -191,7 +188,7 @@ def backward_data(
         parts.join(list(targets), dx, axis=1)
         return
     if _by_one_pixel(geometry, dy, group):
-        unpacked.multiply(unpacked.panels(w[:, :, 0].T), dy, dx, bias)
+        unpacked.multiply(unpacked.panels(w[:, :, 0], transposed=True), dy, dx, bias)
         return
     in_strips = strips.pays(geometry, len(dy), len(w), dx.shape[1], group, dy.dtype, backward=True)
     if in_strips and strips.backward_data(dy, w, dx, geometry, bias):

@@ -42,6 +42,13 @@ def weighted_sum(start, stop, x, a, z, b, y):
 
 
 @jit
+def accumulate(start, stop, x, beta, y):
+    """x + beta y; beta 0 or 1, and with 0 the old y is not read."""
+    for i in range(start, stop):
+        y[i] = x[i] + y[i] if beta else x[i]
+
+
+@jit
 def clipped_sum(start, stop, x, a, z, b, y):
     """a x + b z, or 0 where that is negative."""
     x, z, y = x[start:stop], z[start:stop], y[start:stop]

@@ -4,7 +4,7 @@ import numpy as np
 
 from blobnet.kernels import rows, simd
 from blobnet.kernels._jit import jit
-from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.parallel import parallel_for, succeeds
 from blobnet.kernels.rows import at
 
 # Elements that are searched at once.
@@ -12,10 +12,10 @@ BLOCK = 1 << 16
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether there is neither NaN nor infinity."""
+    """Whether there is neither NaN nor infinity. A recording is repeated as long as the answer is yes."""
     values = array.reshape(-1)
     if len(values) <= BLOCK:
-        return sum_of_nothing(values) == 0
+        return succeeds(expect_finite, len(values), values)
     sums = np.zeros(blocks(len(values)), values.dtype)
     search(values, sums)
     return all_finite(sums)
@@ -46,6 +46,13 @@ def _nothing(emitter, numbers, x):
 
 
 _add_nothing = rows.loop(_nothing, 1)
+
+
+@jit
+def expect_finite(start, stop, values):
+    """Fails where one of the values is NaN or infinite."""
+    if sum_of_nothing(values[start:stop]) != 0:
+        raise FloatingPointError
 
 
 @jit

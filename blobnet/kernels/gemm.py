@@ -34,9 +34,8 @@ def gemm(
     elif c.shape[1] == 1 and not transpose_a:
         _multiply_vector(a, b, c, alpha, beta)
     elif not transpose_b and _pays_unpacked(a, b, c) and alpha == 1 and beta in (0, 1):
-        unpacked.multiply(
-            unpacked.panels(a.T if transpose_a else a), b[None], c[None], addend=c[None] if beta == 1 else None
-        )
+        panels = unpacked.panels(a, transposed=transpose_a)
+        unpacked.multiply(panels, b[None], c[None], addend=c[None] if beta == 1 else None)
     else:
         _multiply(a, b, c, transpose_a, transpose_b, alpha, beta)
 

@@ -105,18 +105,20 @@ _sum_distances, _copy_and_sum_distances = rows.loop(_distances, 2), rows.loop(_c
 
 
 @exact
-def factors(variance, eps):
+def factors(start, stop, variance, eps, factor):
     """1 / sqrt(variance + eps)."""
-    return 1 / np.sqrt(variance + eps)
+    for c in range(start, stop):
+        factor[c] = 1 / math.sqrt(variance[c] + eps)
 
 
 @jit
-def remember(mean, variance, unbiased, fraction, means, variances, weight):
+def remember(start, stop, mean, variance, unbiased, fraction, means, variances, weight):
     """Running sums of means, of variances times ``unbiased``, and of 1 shrink by the fraction and take one more."""
-    for c in range(mean.size):
+    for c in range(start, stop):
         means[c] = fraction * means[c] + mean[c]
         variances[c] = fraction * variances[c] + unbiased * variance[c]
-    weight[0] = fraction * weight[0] + 1
+    if stop == mean.size:
+        weight[0] = fraction * weight[0] + 1
 
 
 @exact

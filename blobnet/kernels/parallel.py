@@ -5,18 +5,18 @@ Items are cut into blocks of ``grain``, whatever the number of threads; each blo
 the result. So the bits never depend on how many threads there are.
 
 The threads are ordinary Python threads in compiled code, without the GIL, where ``region`` hands them their parts.
-One that finds no work for a while waits on a lock, and is woken for the next region, which does not wait for it.
+One that finds no work for a while falls asleep, and is woken for the next region, which does not wait for it.
 One region runs at a time; a kernel called meanwhile from another thread runs alone.
 """
 
 import functools
-import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
@@ -33,8 +33,6 @@ APART = 1 << 12
 # Parts of a region for each thread: more than one, so that a thread which falls behind leaves some to the others.
 PARTS_OF_A_THREAD = 4
 
-_Result = TypeVar("_Result")
-
 
 class _Worker(threading.Thread):
     """A thread that runs parts of the regions on the board."""
@@ -42,21 +40,23 @@ class _Worker(threading.Thread):
     def __init__(self, board: np.ndarray, number: int):
         super().__init__(name="blobnet-kernel", daemon=True)
         self._board, self._number = board, number
-        self._called = threading.Lock()
+        self._called = threading.Event()
         self._asleep = False
         self.start()
 
     def wake(self) -> None:
+        """Have the thread look at the board, which is taken by now: whoever falls asleep has looked at that since."""
         if self._asleep:
-            self._asleep = False
-            self._called.release()
+            self._called.set()
 
     def run(self) -> None:
-        self._called.acquire()
         while True:
             region.serve(self._board, self._number)
             self._asleep = True
-            self._called.acquire()
+            if not self._board[region.TAKEN]:
+                self._called.wait()
+            self._called.clear()
+            self._asleep = False
 
 
 _busy = threading.Lock()
@@ -78,7 +78,7 @@ class _Own(threading.local):
     """Of each thread: its board when it runs alone, and the calls that are recorded."""
 
     board: np.ndarray | None = None
-    calls: "list[Callable[[], bool] | _Region]" = _UNHEARD
+    calls: "list[Recorded]" = _UNHEARD
 
 
 _own = _Own()
@@ -119,8 +119,25 @@ def _compiled(kernel: Callable) -> tuple[Callable, list[int]] | None:
     return (region.starter(kernel), [*region.named_arguments(kernel)]) if isinstance(kernel, Kernel) else None
 
 
+def succeeds(kernel: Callable, count: int, *args) -> bool:
+    """Run ``kernel(0, count, *args)``, which raises where something else is to run next; whether it did not.
+
+    What is recorded is repeated as long as the kernel succeeds.
+    """
+    failed = _run(*_compiled(kernel), count, args, max(1, count), None, may_fail=True)
+    if failed:
+        _own.calls.append(Obstacle.VALUES)
+    return not failed
+
+
 def _run(
-    start: Callable, named: Sequence[int], count: int, args: tuple, grain: int, scratch: np.ndarray | None
+    start: Callable,
+    named: Sequence[int],
+    count: int,
+    args: tuple,
+    grain: int,
+    scratch: np.ndarray | None,
+    may_fail: bool = False,
 ) -> bool:
     """Run a region; returns whether a part of it failed."""
     blocks = -(-count // grain)
@@ -134,7 +151,7 @@ def _run(
         _rehearsal[start, tuple(map(start.typeof_pyval, arguments))] = None
         return False
     cut = count, blocks, grain, min(blocks, PARTS_OF_A_THREAD * threads), threads
-    _own.calls.append(_Region(start, cut, scratch, plain))
+    _own.calls.append(Region(start, cut, scratch, plain, may_fail))
     with _taken_board(threads) as (board, alone):
         return start(board, *(cut[:3] + (1, 1) if alone else cut), scratch, *plain)
 
@@ -143,13 +160,16 @@ def _run(
 def _taken_board(threads: int) -> Iterator[tuple[np.ndarray, bool]]:
     """The board of all threads, so many of which are there, or one's own where one is alone; whether it is."""
     if threads > 1 and _busy.acquire(blocking=False):
+        board = _board()
+        board[region.TAKEN] = 1
         try:
             for number in range(len(_pool) + 1, threads):
-                _pool.append(_Worker(_board(), number))
+                _pool.append(_Worker(board, number))
             for worker in _pool[: threads - 1]:
                 worker.wake()
-            yield _board(), False
+            yield board, False
         finally:
+            board[region.TAKEN] = 0
             _busy.release()
     else:
         if _own.board is None:
@@ -157,82 +177,81 @@ def _taken_board(threads: int) -> Iterator[tuple[np.ndarray, bool]]:
         yield _own.board, True
 
 
-class _Region(NamedTuple):
+class Region(NamedTuple):
     """A region that was run."""
 
     start: Callable
     cut: tuple[int, ...]  # count, blocks, grain, parts, threads
     scratch: np.ndarray | None
     args: list
+    may_fail: bool
 
 
-class _Regions:
+class Call(NamedTuple):
+    """A call between regions."""
+
+    function: Callable[[], object]
+    in_order: bool  # what follows needs what it does
+
+
+class Obstacle(Enum):
+    """Why what has run cannot be done by its regions and calls alone."""
+
+    PYTHON = "it does more"
+    VALUES = "with other values, it would run other regions"
+
+
+class Regions:
     """Regions to be run again, one after the other in compiled code, with the arguments as they are in memory."""
 
-    def __init__(self, regions: Iterable[_Region]):
+    def __init__(self, regions: Iterable[Region]):
         self._regions = list(regions)
         kept = [region.kept(each.start, each.scratch, each.args) for each in self._regions]
         self._table = np.array([(*places, *each.cut) for (*places, _), each in zip(kept, self._regions, strict=True)])
         self._arguments = [memory for *_, memory in kept]
         self._threads = max(each.cut[-1] for each in self._regions)
 
-    def __call__(self) -> bool:
+    def run(self) -> int:
+        """Run the regions up to one that does not succeed; returns how many did."""
         with _taken_board(self._threads) as (board, alone):
-            if region.run_regions(board, self._table, alone):
-                raise MemoryError(", ".join(each.start.__name__ for each in self._regions))
-        return False
+            done = region.run_regions(board, self._table, alone)
+        if done < len(self._regions) and not self._regions[done].may_fail:
+            raise MemoryError(self._regions[done].start.__name__)
+        return done
 
 
-def record(run: Callable[[], object]) -> list[Callable[[], bool]] | None:
-    """Run something: the calls that run its regions again, and what is ``repeated``, and look again at what ``holds``.
+Recorded = Region | Call | Obstacle
 
-    They are to be made until one returns True. None where that would not do what it has done.
+
+def record(run: Callable[[], object]) -> list[Recorded]:
+    """Run something: the regions and calls that do it again, and what speaks against that."""
+    recorded: list[Recorded] = []
+    _recorded_by(recorded, run)
+    return recorded
+
+
+def repeated(function: Callable, *args, in_order: bool = True, **options) -> None:
+    """Call a function between regions that does its work again when called again with the same arguments.
+
+    in_order  if not, it may as well come after regions that follow: they do not read what it changes
     """
-    calls: list[Callable[[], bool] | _Region] = []
-    _recorded_by(calls, run)
-    if _fail in calls:
-        return None
-    runs = itertools.groupby(calls, lambda call: isinstance(call, _Region))
-    return [call for are_regions, run in runs for call in ([_Regions(run)] if are_regions else run)]
-
-
-def repeated(function: Callable, *args, **options) -> None:
-    """Call a function between regions that does its work again when called again with the same arguments."""
-    call = functools.partial(_done, function, *args, **options)
-    _own.calls.append(call)
+    call = functools.partial(function, *args, **options)
+    _own.calls.append(Call(call, in_order))
     _recorded_by(_UNHEARD, call)
 
 
 def unrepeatable() -> None:
     """Say that what runs does more than a recording of it would."""
-    _own.calls.append(_fail)
+    _own.calls.append(Obstacle.PYTHON)
 
 
-def holds(condition: Callable[..., bool], *args) -> bool:
-    """Whether a condition holds on which depends what runs next."""
-    found = _recorded_by(_UNHEARD, functools.partial(condition, *args))
-    _own.calls.append((lambda: not condition(*args)) if found else _fail)
-    return found
-
-
-def _recorded_by(calls: list[Callable[[], bool] | _Region], run: Callable[[], _Result]) -> _Result:
-    """What ``run`` returns, while others record its calls."""
+def _recorded_by(calls: list[Recorded], run: Callable[[], object]) -> None:
+    """Run something while others record its calls."""
     others, _own.calls = _own.calls, calls
     try:
-        return run()
+        run()
     finally:
         _own.calls = others
-
-
-def _done(function: Callable, *args, **options) -> bool:
-    """Call a function; False: it has not failed."""
-    function(*args, **options)
-    return False
-
-
-def _fail() -> bool:
-    """A call in place of one that cannot be made again."""
-    return True
 
 
 _observer: Callable[[Callable, float], None] | None = None

@@ -25,7 +25,8 @@ from blobnet.kernels.memory import copy_bytes
 TICKET, DONE, FAILED = 0, 8, 16
 KERNEL, ARGUMENTS, COUNT, BLOCKS, GRAIN, RUN = 24, 25, 26, 27, 28, 29
 SIZE, KEPT = 30, 31  # bytes of the arguments, and where ``keep_arguments`` puts them
-BOARD_SIZE = 32
+TAKEN = 32  # whether a thread runs regions, one or more
+BOARD_SIZE = 40
 
 # Bits of a ticket, from the lowest: next part, parts, threads, region.
 PARTS_AT, THREADS_AT, REGION_AT = 16, 32, 44
@@ -68,7 +69,7 @@ def starter(kernel: Kernel) -> Callable:
     """The compiled ``start(board, count, blocks, grain, parts, threads, scratch, *args)`` of a kernel: runs a region.
 
     Item ranges go to ``kernel(start, stop, *args)``, with the row of the thread in ``scratch`` as a last argument
-    unless that is None. Returns how many parts failed, which only a lack of memory can make them.
+    unless that is None. Returns how many parts failed: a lack of memory makes them, or what the kernel raises.
     Its ``kernel`` is the kernel.
     """
     names = {**globals(), "_post_kernel": _poster(kernel)}
@@ -120,16 +121,18 @@ def keep_arguments(board, count, blocks, grain, parts, threads):
 
 @jit
 def run_regions(board, regions, alone):
-    """Run regions [kernel, arguments, count, blocks, grain, parts, threads] in order; returns whether a part failed.
+    """Run regions [kernel, arguments, count, blocks, grain, parts, threads] in order, until a part of one fails.
+
+    Returns how many succeeded.
 
     alone  the first thread takes all of them
     """
-    for region in regions:
+    for done, region in enumerate(regions):
         board[KERNEL], board[ARGUMENTS] = region[0], region[1]
         parts, threads = (1, 1) if alone else (region[5], region[6])
         if _run_region(board[RUN], board, region[2], region[3], region[4], parts, threads):
-            return True
-    return False
+            return done
+    return len(regions)
 
 
 @jit
@@ -152,10 +155,10 @@ def run_parts(board, thread):
 
 @jit
 def serve(board, thread):
-    """Run parts of whatever region is on the board, until none has come for a while."""
+    """Run parts of whatever region is on the board, until none has come for a while and the board is not taken."""
     idle = 0
     while idle < PATIENCE:
-        if run_parts(board, thread):
+        if run_parts(board, thread) or _load(board, TAKEN):
             idle = 0
         _pause()
         idle += 1

@@ -25,7 +25,7 @@ from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.instructions import constant, opened
-from blobnet.kernels.parallel import holds, parallel_for, scratch
+from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.winograd_transforms import LANES, STEP, matrices, padded
 from blobnet.kernels.workspace import work_array
 
@@ -121,7 +121,7 @@ def correlate(
     nothing = np.empty(len(x) * strips.count, x.dtype)
     work = scratch(SIDE * (x.shape[1] * strips.pitch + FILTERS * strips.length), x.dtype)
     parallel_for(correlate_strips, len(nothing), x, filters, *results, strips, nothing, scratch=work)
-    return holds(all_finite, nothing)
+    return all_finite(nothing)
 
 
 def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> bool:

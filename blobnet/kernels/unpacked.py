@@ -10,10 +10,10 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from blobnet.kernels import simd
+from blobnet.kernels import elements, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import constant, opened
-from blobnet.kernels.parallel import parallel_for, repeated
+from blobnet.kernels.parallel import parallel_for
 from blobnet.kernels.product import WORTH_A_THREAD, even_part
 from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
 from blobnet.kernels.workspace import work_array
@@ -25,21 +25,28 @@ _ROWS, _DEPTH, _ELEMENTS = 64, 256, 384 * 256
 _AHEAD = 16
 
 
-def panels(a: np.ndarray, keep: bool = False) -> np.ndarray:
+def panels(a: np.ndarray, keep: bool = False, transposed: bool = False) -> np.ndarray:
     """a [M, K] as ``multiply`` reads it: TILE_ROWS rows side by side, the last one again where there are no more.
 
-    In memory of their own, if they are to be kept.
+    keep        in memory of their own
+    transposed  a is given as [K, M]
     """
-    shape = -(-len(a) // TILE_ROWS), a.shape[1], TILE_ROWS
+    rows, depth = reversed(a.shape) if transposed else a.shape
+    shape = -(-rows // TILE_ROWS), depth, TILE_ROWS
     packed = np.empty(shape, a.dtype) if keep else work_array("filters", shape, a.dtype)
-    repeated(_pack, a, packed)
+    steps = (1, rows) if transposed else (depth, 1)
+    elements.run_rows(pack_panels, len(packed), depth * TILE_ROWS, a.reshape(-1), rows, steps, packed)
     return packed
 
 
-def _pack(a: np.ndarray, packed: np.ndarray) -> None:
-    tiles, depth, _ = packed.shape
-    rows = np.minimum(np.arange(tiles * TILE_ROWS), len(a) - 1)
-    packed[...] = a[rows].reshape(tiles, TILE_ROWS, depth).swapaxes(1, 2)
+@jit
+def pack_panels(start, stop, a, rows, steps, packed):
+    """Panels start to stop of a matrix with so many rows; steps: from a row to the next, and from a column."""
+    for panel in range(start, stop):
+        for k in range(packed.shape[1]):
+            for r in range(TILE_ROWS):
+                row = min(panel * TILE_ROWS + r, rows - 1)
+                packed[panel, k, r] = a[row * steps[0] + k * steps[1]]
 
 
 def multiply(

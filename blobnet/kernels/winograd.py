@@ -32,7 +32,7 @@ from blobnet.kernels import product
 from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
-from blobnet.kernels.parallel import holds, parallel_for, scratch
+from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.winograd_transforms import (
     LANES,
     PANEL,
@@ -159,7 +159,7 @@ def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
     sizes = tiles, block, *steps
     nothing = np.empty(blocks, x.dtype)
     parallel_for(correlate_blocks, blocks, x, inputs, filters, *results, *sizes, nothing, scratch=work)
-    return holds(all_finite, nothing)
+    return all_finite(nothing)
 
 
 def _steps(elements: int, channels: int, outputs: int) -> tuple[int, int, int, int]:
@@ -175,7 +175,7 @@ def _correlate_by_panels(x, inputs, w, turned: bool, results, tiles: int) -> boo
     v = work_array("input tiles", (elements, spaced(whole_tiles * v_row)), x.dtype)
     nothing, row = np.zeros(tiles, x.dtype), scratch(row_size(inputs), x.dtype)
     parallel_for(transform_some, tiles, x, inputs, v, v_row, nothing, grain=product.MR, scratch=row)
-    if not holds(all_finite, nothing):
+    if not all_finite(nothing):
         return False
     u_size, m_size = spaced(CHANNELS_AT_ONCE * PANEL), spaced(whole_tiles * (PANEL + LANES))
     work = scratch(elements * (u_size + m_size) + padded(count) * PANEL + row_size(inputs), x.dtype)
@@ -210,7 +210,7 @@ def _spread_by_images(dy, w, dx, inputs, outputs, bias: np.ndarray | None) -> bo
     nothing = np.zeros(len(dy), dy.dtype)
     what = dy, outputs, transformed(w, turned=True), dx, inputs, bias
     parallel_for(spread_tiles, len(dy), *what, *sizes, nothing, grain=at_once, scratch=work)
-    return holds(all_finite, nothing)
+    return all_finite(nothing)
 
 
 def backward_weights(
@@ -238,7 +238,7 @@ def _sum_by_groups(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
     work = scratch(elements * (v_size + z_size) + row_size(inputs), x.dtype)
     what = x, inputs, dy, outputs, tiles, at_once, v_size, z_size
     parallel_for(sum_groups, groups, *what, sums, nothing, scratch=work)
-    if not holds(all_finite, nothing):
+    if not all_finite(nothing):
         return False
     work = scratch(padded(count) * LANES, dw.dtype)
     parallel_for(transform_groups_back, c, sums, dw, inputs.taps, accumulate, grain=8, scratch=work)
@@ -249,7 +249,7 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
     """Sums of a panel of outputs at a time, transformed back in the cache, over as many tiles as are kept at once."""
     o, c, count = dw.shape
     elements, rows, columns = inputs.side**2, whole_units(c), padded(o)
-    if accumulate and tiles > TILES_AT_ONCE and not (holds(all_finite, x) and holds(all_finite, dy)):
+    if accumulate and tiles > TILES_AT_ONCE and not (all_finite(x) and all_finite(dy)):
         return False
     for first in range(0, tiles, TILES_AT_ONCE):
         number = min(TILES_AT_ONCE, tiles - first)
@@ -260,7 +260,7 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
         nothing = np.zeros(number, x.dtype)
         what = first, x, inputs, v, dy, outputs, z, number, nothing
         parallel_for(transform_both, number, *what, grain=product.MR, scratch=scratch(row_size(inputs), x.dtype))
-        if not holds(all_finite, nothing):
+        if not all_finite(nothing):
             return False
         work = scratch((elements * PANEL + padded(count)) * UNIT, dw.dtype)
         items = -(-o // PANEL) * (rows // UNIT)

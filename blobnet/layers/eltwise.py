@@ -6,7 +6,6 @@ import numpy as np
 
 from blobnet.blob import Blob
 from blobnet.kernels import elements, eltwise
-from blobnet.kernels.parallel import repeated
 from blobnet.layers.base import Layer, describe
 from blobnet.layers.neuron import keep
 from blobnet.layers.registry import register
@@ -243,7 +242,7 @@ class Scale(ChannelWise):
         for blob, wanted, gradient in zip(self.blobs, self.param_propagate_down, gradients, strict=False):
             if wanted:
                 total, beta = blob.gradient_sum()
-                repeated(np.add, gradient, total if beta else 0, out=total)
+                elements.run(eltwise.accumulate, total.size, gradient.reshape(-1), beta, total.reshape(-1))
 
     def backward(self, top, propagate_down, bottom):
         dy, in_place = top[0].diff, top[0] is bottom[0]

@@ -43,7 +43,8 @@ class SoftmaxLoss(loss.NormalizedLoss):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         outer, classes, inner = self.probability.shape
         self.classes = labels.class_numbers(self, bottom[1], classes, self.ignore_label).reshape(outer, inner)
-        self.scale = 1 / self.divisor(outer * inner, int(np.count_nonzero(self.classes >= 0)), outer)
+        valid = outer * inner if self.ignore_label is None else int(np.count_nonzero(self.classes >= 0))
+        self.scale = 1 / self.divisor(outer * inner, valid, outer)
         super().forward(bottom, top)
         if len(top) == 2:
             top[1].data[...] = self.probability.reshape(top[1].shape)

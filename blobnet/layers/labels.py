@@ -12,7 +12,7 @@ def class_numbers(layer: Layer, labels: Blob, classes: int, ignore_label: int | 
     A fraction is cut off, as Caffe does. A label that is no class number, NaN included, is an error.
     """
     values = labels.data.reshape(-1)
-    if ignore_label is None and values.min(initial=0) >= 0 and values.max(initial=0) < classes:
+    if ignore_label is None and np.count_nonzero((values >= 0) & (values < classes)) == len(values):
         return values.astype(np.int64)
     numbers = np.trunc(values)
     ignored = numbers == ignore_label if ignore_label is not None else np.zeros(numbers.shape, bool)

@@ -85,7 +85,7 @@ class _Normalization(Layer):
                 self._kept = np.empty_like(x)
             kept = self._kept
         self._run(kernels.moments, x, kept, self.mean, variance)
-        repeated(setattr, self, "input", x if kept is None else kept)
+        repeated(setattr, self, "input", x if kept is None else kept, in_order=False)
 
     def _run(self, kernel: Callable, *args) -> None:
         N, C, P = self.view
@@ -157,24 +157,27 @@ class BatchNorm(_Normalization):
             self.mean, self.factor = self.remembered()
         else:
             self._take_moments(bottom, top, self.variance)
-            repeated(self._remember, bottom.count // self.channels)
+            self._remember(bottom.count // self.channels)
 
     def remembered(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and factor from the remembered statistics."""
         weight = float(self.blobs[2].data[0])
         share = 1 / weight if weight else 0.0
         mean, variance = (blob.data * np.float64(share) for blob in self.blobs[:2])
-        return mean, self._factor(variance)
+        factor = np.empty_like(variance)
+        self._take_factor(variance, factor)
+        return mean, factor
 
-    def _factor(self, variance: np.ndarray) -> np.ndarray:
-        return kernels.factors(variance, self.param.batch_norm_param.eps)
+    def _take_factor(self, variance: np.ndarray, factor: np.ndarray) -> None:
+        elements.run(kernels.factors, self.channels, variance, self.param.batch_norm_param.eps, factor)
 
     def _remember(self, m: int) -> None:
         """Take in the statistics of a batch, of m numbers a channel, and set the factor."""
         unbiased = m / (m - 1) if m > 1 else 1.0
         fraction = self.param.batch_norm_param.moving_average_fraction
-        kernels.remember(self.mean, self.variance, unbiased, fraction, *(blob.data for blob in self.blobs))
-        self.factor[...] = self._factor(self.variance)
+        statistics = [blob.data for blob in self.blobs]
+        elements.run(kernels.remember, self.channels, self.mean, self.variance, unbiased, fraction, *statistics)
+        self._take_factor(self.variance, self.factor)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:

@@ -126,7 +126,7 @@ class Split(Layer):
 
     def forward(self, bottom, top):
         for blob in top:
-            repeated(blob.share_data, bottom[0])
+            repeated(blob.share_data, bottom[0], in_order=False)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:

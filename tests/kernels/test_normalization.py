@@ -108,7 +108,8 @@ def test_remembered_statistics():
     sums = RANDOM.random((2, 4)).astype(np.float32)
     weight = np.array([2.5], np.float32)
     expected = 0.9 * sums[0] + mean, 0.9 * sums[1] + 1.25 * variance, [0.9 * 2.5 + 1]
-    normalization.remember(mean, variance, 1.25, 0.9, *sums, weight)
+    for start, stop in ((0, 3), (3, 4)):
+        normalization.remember(start, stop, mean, variance, 1.25, 0.9, *sums, weight)
     for found, right in zip((*sums, weight), expected, strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-6)
 

@@ -8,7 +8,18 @@ import pytest
 from blobnet import config
 from blobnet.kernels import parallel
 from blobnet.kernels._jit import jit
-from blobnet.kernels.parallel import holds, observed, parallel_for, record, rehearsed, repeated, scratch
+from blobnet.kernels.parallel import (
+    Obstacle,
+    Region,
+    Regions,
+    observed,
+    parallel_for,
+    record,
+    rehearsed,
+    repeated,
+    scratch,
+    succeeds,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +67,12 @@ def draw_line(start, stop, y, span: Span, line: Line):
 @jit(cache=False)
 def take_memory(start, stop, size):
     np.empty(size)[0] = 1
+
+
+@jit(cache=False)
+def expect_less(start, stop, values, limit):
+    if values[start:stop].max() >= limit:
+        raise ValueError
 
 
 @jit
@@ -161,55 +178,58 @@ def test_what_is_recorded_runs_again():
 
     def run():
         parallel_for(mark, 16, owner)
-        assert holds(lambda: owner[0] < 3)
+        assert succeeds(expect_less, len(owner), owner, 3)
         parallel_for(mark, 3, other)
 
-    calls = record(run)
+    regions = Regions(record(run))
     parallel_for(mark, 16, np.zeros(16))
-    assert len(calls) == 3 and owner.tolist() == [1] * 16 and other.tolist() == [1] * 3
-    assert not any(call() for call in calls)
+    assert owner.tolist() == [1] * 16 and other.tolist() == [1] * 3
+    assert regions.run() == 3
     assert owner.tolist() == [2] * 16 and other.tolist() == [2] * 3
-    assert any(call() for call in calls)  # the condition holds no longer
+    assert regions.run() == 1  # the second does not succeed any longer
     assert owner.tolist() == [3] * 16 and other.tolist() == [2] * 3
 
 
-def test_what_is_repeated_between_regions_is_done_again():
+def test_what_is_repeated_between_regions_is_recorded_in_its_place():
     owner = np.zeros(4, int)
 
     def run():
         parallel_for(mark, 4, owner)
         repeated(np.multiply, owner, 10, out=owner)
         parallel_for(mark, 4, owner)
+        repeated(print, end="", in_order=False)
 
-    calls = record(run)
+    first, call, second, later = record(run)
     assert owner.tolist() == [11] * 4
-    assert not any(call() for call in calls)
-    assert owner.tolist() == [121] * 4
+    assert isinstance(first, Region) and isinstance(second, Region)
+    assert call.in_order and not later.in_order
+    call.function()
+    assert owner.tolist() == [110] * 4
 
 
 def test_a_repeated_kernel_that_finds_no_memory_is_an_error():
     sizes = np.array([1])
-    [repeat] = record(lambda: parallel_for(take_as_much, 4, sizes))
-    assert not repeat()
+    regions = Regions(record(lambda: parallel_for(take_as_much, 4, sizes)))
+    assert regions.run() == 1
     sizes[0] = 1 << 55
     with pytest.raises(MemoryError, match="take_as_much"):
-        repeat()
+        regions.run()
 
 
 def test_repeated_regions_run_alone_where_another_thread_runs_one():
     owner = np.zeros(64, int)
-    [repeat] = record(lambda: parallel_for(mark, 64, owner))
+    regions = Regions(record(lambda: parallel_for(mark, 64, owner)))
     with parallel._busy:
-        assert not repeat()
+        assert regions.run() == 1
     assert owner.tolist() == [2] * 64
 
 
-def test_what_cannot_run_again_is_not_recorded():
+def test_what_speaks_against_running_again():
     def run_rehearsed():
         with rehearsed():
             parallel_for(mark, 4, np.zeros(4))
 
-    assert record(lambda: parallel_for(lambda start, stop, owner: None, 4, np.zeros(4))) is None
-    assert record(lambda: holds(lambda: False)) is None
-    assert record(run_rehearsed) is None
+    assert record(lambda: parallel_for(lambda start, stop, owner: None, 4, np.zeros(4))) == [Obstacle.PYTHON]
+    assert record(run_rehearsed) == [Obstacle.PYTHON]
+    assert record(lambda: succeeds(expect_less, 1, np.zeros(1), 0))[1:] == [Obstacle.VALUES]
     assert record(lambda: None) == []

@@ -61,3 +61,13 @@ def test_the_same_bits_on_any_number_of_threads():
         results.append(c.tobytes())
     config.set_threads(before)
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("rows", [1, 8, 13])
+def test_panels_hold_the_rows_side_by_side(rows):
+    a = operands((1, rows, 1, 5))[0]
+    packed = unpacked.panels(a, keep=True)
+    side_by_side = packed.swapaxes(1, 2).reshape(-1, 5)
+    np.testing.assert_array_equal(side_by_side[:rows], a)
+    np.testing.assert_array_equal(side_by_side[rows:], np.broadcast_to(a[-1], side_by_side[rows:].shape))
+    np.testing.assert_array_equal(unpacked.panels(np.ascontiguousarray(a.T), transposed=True), packed)
