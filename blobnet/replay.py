@@ -1,5 +1,6 @@
 """Replay: what steps of a net have run, run again without the Python in between."""
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -47,7 +48,7 @@ class _Recording:
         moved = False
         for number, step in enumerate(steps):
             move, cleared = latest_move(), [blob for blob in sums if blob.cleared]
-            found = parallel.record(lambda step=step: run(*step))
+            found = parallel.record(functools.partial(run, *step))
             if moved or Obstacle.PYTHON in found:
                 found = [Obstacle.PYTHON]
                 moved = moved or latest_move() != move

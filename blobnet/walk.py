@@ -130,7 +130,7 @@ class Walk:
         planned = self._stretches.get((first, last, backward))
         if planned is None:
             steps = reversed(self._fusion.steps(last, first)) if backward else self._fusion.steps(first, last)
-            runs = itertools.groupby(steps, lambda step: self._is_recorded(*step, backward))
+            runs = itertools.groupby(steps, lambda step: self._is_recorded(step, backward))
             stretches = [(recorded, list(steps)) for recorded, steps in runs]
             planned = [
                 _Stretch(steps, self._replay(steps, backward) if recorded else None) for recorded, steps in stretches
@@ -138,8 +138,9 @@ class Walk:
             self._stretches[first, last, backward] = planned
         return planned
 
-    def _is_recorded(self, indices: range, group: Group | None, backward: bool) -> bool:
+    def _is_recorded(self, step: Step, backward: bool) -> bool:
         """Whether a step runs regions only, the same ones while its blobs keep their memory, and gives no loss."""
+        indices, group = step
         first = self._net.layers[indices[0]]
         steady = first.is_own and first.steady if group is None else group.steady
         needed = not backward or self._net.layer_need_backward[indices[0]]
