@@ -1,6 +1,7 @@
 """Replay: what steps of a net have run, run again without the Python in between."""
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -31,7 +32,7 @@ class _Recording:
         self._alive = [blob.memory for blob in blobs]  # so that no other memory takes its place
         self._parts: list[_Part] | None = None
 
-    def run(self, run: Callable, steps: Sequence[tuple], sums: Sequence[Blob]) -> None:
+    def run(self, run: Callable, steps: Sequence[tuple], sums: Sequence[Sequence[Blob]]) -> None:
         """Do what ``run(*step)`` does for each step."""
         if self._parts is None:
             self._record(run, steps, sums)
@@ -42,14 +43,19 @@ class _Recording:
             for step in steps[done:]:
                 run(*step)
 
-    def _record(self, run: Callable, steps: Sequence[tuple], sums: Sequence[Blob]) -> None:
-        """Run the steps; behind one that moved blobs and does more than its recording would, none is recorded."""
+    def _record(self, run: Callable, steps: Sequence[tuple], sums: Sequence[Sequence[Blob]]) -> None:
+        """Run the steps; behind one that moved blobs and does more than its recording would, none is recorded.
+
+        Nor is one that adds to what is there and may fail: run as before after that, it would add twice.
+        """
         recorded: list[tuple[int, Recorded]] = []
         moved = False
         for number, step in enumerate(steps):
-            move, cleared = latest_move(), [blob for blob in sums if blob.cleared]
+            move, cleared = latest_move(), [blob for blob in sums[number] if blob.cleared]
             found = parallel.record(functools.partial(run, *step))
-            if moved or Obstacle.PYTHON in found:
+            may_fail = any(isinstance(item, Region) and item.may_fail for item in found)
+            adds = len(cleared) < len(sums[number])
+            if moved or Obstacle.PYTHON in found or (adds and may_fail):
                 found = [Obstacle.PYTHON]
                 moved = moved or latest_move() != move
             else:
@@ -113,10 +119,10 @@ class Replay:
     They are recorded when the steps run a second time as before; what the first time makes to keep is not made again.
 
     blobs  all that the steps read and write
-    sums   those to whose diffs they add, to zeros where these are cleared
+    sums   for each step, those to whose diffs it adds, to zeros where these are cleared
     """
 
-    def __init__(self, blobs: Sequence[Blob], sums: Sequence[Blob] = ()):
+    def __init__(self, blobs: Sequence[Blob], sums: Sequence[Sequence[Blob]] = ((),)):
         self._blobs, self._sums = blobs, sums
         self._recordings: list[_Recording] = []
         self._looked: tuple | None = None  # when the blobs were looked at last
@@ -158,4 +164,4 @@ class Replay:
 
     def _circumstances(self) -> tuple:
         """The thread, to which work arrays belong, how many share the work, and which sums begin at zero."""
-        return threading.get_ident(), config.threads(), [blob.cleared for blob in self._sums]
+        return threading.get_ident(), config.threads(), [blob.cleared for blob in itertools.chain(*self._sums)]

@@ -148,8 +148,7 @@ class Walk:
 
     def _replay(self, steps: Sequence[Step], backward: bool) -> Replay:
         blobs = dict.fromkeys(blob for step in steps for blob in self._seen_blobs(*step))
-        sums = dict.fromkeys(blob for indices, _ in steps for blob in self._learned(indices)) if backward else ()
-        return Replay([*blobs], [*sums])
+        return Replay([*blobs], [self._learned(indices) if backward else [] for indices, _ in steps])
 
     def _seen_blobs(self, indices: range, group: Group | None) -> list[Blob]:
         """The blobs of a step, but for those that a group does not make."""

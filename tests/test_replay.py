@@ -8,7 +8,7 @@ import pytest
 
 from blobnet import config
 from blobnet.blob import Blob
-from blobnet.kernels import activation, parallel
+from blobnet.kernels import activation, eltwise, parallel
 from blobnet.kernels.finite import all_finite
 from blobnet.layers import registry
 from blobnet.layers.common import InnerProduct
@@ -296,7 +296,7 @@ def test_a_step_that_does_more_runs_each_time(moves, not_repeated):
             if moves:
                 first.swap_data(second)
 
-    replay = Replay([first, second])
+    replay = Replay([first, second], [()] * 3)
     for _ in range(6):
         replay.run(step, [(0,), (1,), (2,)])
     ran.clear()
@@ -314,7 +314,7 @@ def test_from_a_step_whose_values_ask_for_more_all_run_as_before():
             all_finite(values.data)
         parallel.repeated(np.add, count, 1, out=count)
 
-    replay = Replay([values])
+    replay = Replay([values], [()] * 3)
     every, none = [0, 1, 2], []
     for value, passes in ((0, [every, every, none, none]), (np.inf, [[1, 2], every, every]), (0, [every, none])):
         values.data[2] = value
@@ -323,3 +323,24 @@ def test_from_a_step_whose_values_ask_for_more_all_run_as_before():
             replay.run(look, [(0,), (1,), (2,)])
             assert ran == expected
     assert count == 3 * 9
+
+
+def test_a_step_that_would_add_twice_is_not_repeated():
+    total, values = Blob((1,)), Blob((4,))
+    assert not total.gradient.any() and not values.data.any()  # they have memory
+    ran: list[bool] = []
+
+    def add_and_look() -> None:
+        gradient, beta = total.gradient_sum()
+        ran.append(bool(beta))
+        parallel.parallel_for(eltwise.accumulate, 1, np.ones(1), beta, gradient)
+        all_finite(values.data)
+
+    replay = Replay([total, values], [[total]])
+    for value in (0, 0, 0, 0, np.nan):
+        values.data[1] = value
+        total.clear_diff()
+        for passes in range(1, 4):
+            replay.run(add_and_look)
+            assert total.gradient_sum()[0] == passes
+    assert ran.count(False) == 3  # twice until it is recorded, and where values are not finite
