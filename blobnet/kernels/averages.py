@@ -12,12 +12,9 @@ import numpy as np
 
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
-from blobnet.kernels.lanes import add_row, add_vectors, divide_vector, turn, turn_back
-from blobnet.kernels.pooling import Window
+from blobnet.kernels.lanes import AT_ONCE, add_row, add_vectors, divide_vector, turn, turn_back
+from blobnet.kernels.pooling import Window, spans_of
 from blobnet.kernels.rows import at, loop
-
-# Cells of a plane that are turned, or lie in lines, at once: of all lanes they stay in the nearest cache.
-_AT_ONCE = 256
 
 
 class Rectangles(NamedTuple):
@@ -51,11 +48,11 @@ def shares(window: Window, plane: tuple[int, int], output: tuple[int, int]) -> R
 
 
 def _axes(window: Window, plane: tuple[int, int], output: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For either axis: first cell and cell after the last of each window, in the image; its cells, padding counted."""
-    for count, kernel, stride, pad, cells in zip(output, window[:2], window[2:4], window[4:], plane, strict=True):
-        first = np.arange(count) * stride - pad
-        last = first + kernel
-        yield np.stack([np.maximum(first, 0), np.minimum(last, cells)], axis=1), np.minimum(last, cells + pad) - first
+    """For either axis: the spans of the windows, and how many cells these have, padding counted."""
+    axes = zip(spans_of(window, plane, output), window[:2], window[2:4], window[4:], plane, strict=True)
+    for spans, kernel, stride, pad, cells in axes:
+        first = np.arange(len(spans)) * stride - pad
+        yield spans, np.minimum(first + kernel, cells + pad) - first
 
 
 def _meeting(windows: np.ndarray, cells: int) -> np.ndarray:
@@ -72,7 +69,7 @@ def sum_rectangles(start, stop, source, rectangles: Rectangles, target):
     H, W = source.shape[1:]
     PH, PW = target.shape[1:]
     lanes, dtype = simd.VECTOR_BYTES // source.itemsize, source.dtype.type
-    chunk, band = max(1, _AT_ONCE // W), max(1, _AT_ONCE // max(W, PW))
+    chunk, band = min(H, max(1, AT_ONCE // W)), min(PH, max(1, AT_ONCE // max(W, PW)))
     turned, lines = np.empty((chunk * W + lanes) * lanes, source.dtype), np.empty(band * W * lanes, source.dtype)
     sums = np.empty((band * PW + lanes) * lanes, source.dtype)
     starts, target_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)

@@ -28,6 +28,9 @@ def run(kernel: Callable, count: int, *args) -> None:
     parallel.parallel_for(kernel, count, *args, grain=_GRAIN)
 
 
-def run_rows(kernel: Callable, rows: int, row_size: int, *args) -> None:
-    """Run ``kernel(start, stop, *args)`` over arrays of ``rows`` rows of ``row_size`` elements."""
-    parallel.parallel_for(kernel, rows, *args, grain=max(1, _GRAIN // max(1, row_size)))
+def run_rows(kernel: Callable, rows: int, row_size: int, *args, **scratch) -> None:
+    """Run ``kernel(start, stop, *args)`` over arrays of ``rows`` rows of ``row_size`` elements.
+
+    scratch  as that of ``parallel_for``
+    """
+    parallel.parallel_for(kernel, rows, *args, grain=max(1, _GRAIN // max(1, row_size)), **scratch)

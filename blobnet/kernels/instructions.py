@@ -27,6 +27,7 @@ class Emitter:
         self.lanes = VECTOR_BYTES * 8 // element.bitwidth
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.itemsize = element.bitwidth // 8
+        self._integers = ir.VectorType(ir.IntType(element.bitwidth), self.lanes)
         self._suffix = f"v{self.lanes}f{element.bitwidth}"
 
     def address(self, base: ir.Value, position: ir.Value | int) -> ir.Value:
@@ -67,7 +68,7 @@ class Emitter:
 
     def store_masked(self, vector: ir.Value, base: ir.Value, position, mask: ir.Value) -> None:
         """The lanes of the mask; the memory of the others is not touched."""
-        kind = self._suffix if vector.type == self.vector else f"v{self.lanes}i32"
+        kind = self._suffix if vector.type == self.vector else f"v{self.lanes}i{8 * self.itemsize}"
         arguments = [vector, self._at(base, position, vector.type), _int32(4), mask]
         self._call(f"llvm.masked.store.{kind}.p0", ir.VoidType(), arguments)
 
@@ -101,6 +102,21 @@ class Emitter:
         undefined = ir.Constant(ir.VectorType(scalar.type, self.lanes), ir.Undefined)
         one = self.builder.insert_element(undefined, scalar, _int32(0))
         return self.builder.shuffle_vector(one, undefined, _pattern([0] * self.lanes))
+
+    def constant(self, number: float) -> ir.Value:
+        return ir.Constant(self.vector, [number] * self.lanes)
+
+    def integers(self, numbers: list[int]) -> ir.Value:
+        """Integers as wide as the elements, one for each lane."""
+        return ir.Constant(self._integers, numbers)
+
+    def splat_integer(self, number: ir.Value) -> ir.Value:
+        """A vector with an integer, as wide as the elements, in every lane."""
+        narrow = self._integers.element
+        return self.splat(number if number.type == narrow else self.builder.trunc(number, narrow))
+
+    def load_integers(self, base: ir.Value, position) -> ir.Value:
+        return self.builder.load(self._at(base, position, self._integers), align=self.itemsize)
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a b + c, rounded once where the processor can."""

@@ -1,13 +1,19 @@
 """Pooling loops but those of averages, for layers.pooling. Items are planes: x (planes, H, W), y (planes, PH, PW)."""
 
+import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from blobnet.kernels import simd, windows
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
+from blobnet.kernels.elements import run_rows
+from blobnet.kernels.lanes import AT_ONCE, turn, turn_back
+from blobnet.kernels.parallel import scratch
 from blobnet.kernels.random import bits
 from blobnet.kernels.rows import at
+from blobnet.kernels.windows import meet_cells
 
 
 class Window(NamedTuple):
@@ -32,77 +38,94 @@ def _span(i, kernel, stride, pad, extent):
     return max(first, 0), min(first + kernel, extent)
 
 
+def find_largest(x: np.ndarray, window: Window, y: np.ndarray, mask: np.ndarray) -> None:
+    """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie.
+
+    mask  integers as wide as the elements of x
+    """
+    (planes, H, W), (PH, PW), lanes = x.shape, y.shape[1:], simd.lanes(x.dtype)
+    results = y.reshape(-1), (PH, PW), mask.reshape(-1).view(x.dtype)
+    if (window.kh, window.kw, window.sw) in _SIZES and lanes < PW + PW:
+        last = (-(-PW // lanes) * lanes - 1) * window.sw + window.kw - 1
+        frame = max(window.ph + H, (PH - 1) * window.sh + window.kh), max(window.pw + W, last + lanes)
+        work = scratch(math.prod(frame), x.dtype)
+        run_rows(largest_along_rows, planes, H * W, x.reshape(-1), (H, W), window, frame, *results, scratch=work)
+    else:
+        chunk, band = min(H, max(1, AT_ONCE // W)), min(PH, max(1, AT_ONCE // PW))
+        work = scratch((chunk * W + 2 * band * PW + 3 * lanes) * lanes, x.dtype)
+        spans = spans_of(window, (H, W), (PH, PW))
+        run_rows(largest_across, planes, H * W, x.reshape(-1), (H, W), *spans, chunk, band, *results, scratch=work)
+
+
 @jit
-def max_forward(start, stop, x, window: Window, y, mask):
-    """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie."""
-    H, W = x.shape[1:]
-    PH, PW = y.shape[1:]
-    y_flat, mask_flat, end, left = y.reshape(-1), mask.reshape(-1), stop * PH * PW, -window.pw
-    size = (window.kh, window.kw, window.sw)
-    frame = _frame(x, window, PH, PW)
-    usable = _last_usable_plane(x, window, PH, PW, frame)
+def largest_along_rows(start, stop, x, x_size, window: Window, frame_size, y, y_size, mask, frame):
+    """``find_largest`` for the planes start to stop, a row of windows after the other.
+
+    x, y, mask  flat, of one type
+    frame_size  of a plane with all that windows reach around it, and what lanes beyond the last window of a row read
+    """
+    (H, W), (PH, PW), pitch, end, left = x_size, y_size, frame_size[1], stop * y_size[0] * y_size[1], -window.pw
+    for place in range(frame_size[0] * pitch):
+        frame[place] = -np.inf
+    inside = (PH - 1) * window.sh + window.kh <= H and (PW - 1) * window.sw + window.kw <= W
+    needs_frame = window.ph > 0 or window.pw > 0 or not inside
     for plane in range(start, stop):
-        image, pitch = at(x.reshape(-1), plane * H * W), W
-        if plane > usable:
-            _fill(frame, x[plane], window)
-            image, pitch = at(frame.reshape(-1), window.ph * frame.shape[1] + window.pw), frame.shape[1]
+        image, step = at(x, plane * H * W), W
+        if needs_frame or plane * H * W + (H - 1) * W + pitch > x.size:
+            for h in range(H):
+                for w in range(W):
+                    frame[(window.ph + h) * pitch + window.pw + w] = x[(plane * H + h) * W + w]
+            image, step = at(frame, window.ph * pitch + window.pw), pitch
         for i in range(PH):
             top, k = i * window.sh - window.ph, (plane * PH + i) * PW
-            row = at(image, top * pitch)
-            if size == (2, 2, 2):
-                _largest_2_2(row, pitch, size, PW, top, left, W, y_flat, k, mask_flat, end)
-            elif size == (3, 3, 2):
-                _largest_3_2(row, pitch, size, PW, top, left, W, y_flat, k, mask_flat, end)
-            elif size == (3, 3, 1):
-                _largest_3_1(row, pitch, size, PW, top, left, W, y_flat, k, mask_flat, end)
+            row = at(image, top * step)
+            if window.kh == 2:
+                _largest_2_2(row, step, PW, top, left, W, y, k, mask, end)
+            elif window.sw == 2:
+                _largest_3_2(row, step, PW, top, left, W, y, k, mask, end)
             else:
-                first, last = _span(i, window.kh, window.sh, window.ph, H)
-                row, within = at(image, first * W), (last - first, window.kw, window.sw)
-                _largest(row, W, within, PW, first, left, W, y_flat, k, mask_flat, end)
+                _largest_3_1(row, step, PW, top, left, W, y, k, mask, end)
 
 
 _SIZES = windows.Size(2, 2, 2), windows.Size(3, 3, 2), windows.Size(3, 3, 1)
 _largest_2_2, _largest_3_2, _largest_3_1 = map(windows.largest, _SIZES)
-_largest = windows.largest()
+
+
+@functools.lru_cache(maxsize=64)
+def spans_of(window: Window, plane: tuple[int, int], output: tuple[int, int]) -> list[np.ndarray]:
+    """For rows and columns of windows: first cell and cell after the last of each, in the image."""
+    axes = zip(output, window[:2], window[2:4], window[4:], plane, strict=True)
+    firsts = [(np.arange(count) * stride - pad, kernel, cells) for count, kernel, stride, pad, cells in axes]
+    return [np.stack([first.clip(0), (first + kernel).clip(max=cells)], 1) for first, kernel, cells in firsts]
 
 
 @jit
-def _is_common(window):
-    """Whether there are loops made for this size of window."""
-    size = (window.kh, window.kw, window.sw)
-    return size == (2, 2, 2) or size == (3, 3, 2) or size == (3, 3, 1)
+def largest_across(start, stop, x, x_size, rows, columns, chunk, band, y, y_size, mask, work):
+    """Likewise, as many planes as there are lanes at once, turned side by side.
 
-
-@inlined
-def _frame(x, window, PH, PW):
-    """Memory for a plane with all that windows reach around it, and what lanes beyond the last window of a row read."""
-    H, W = x.shape[1:]
-    if not _is_common(window):
-        return np.empty((0, 0), x.dtype)
-    lanes = simd.VECTOR_BYTES // x.itemsize
-    last = (-(-PW // lanes) * lanes - 1) * window.sw + window.kw - 1
-    shape = max(window.ph + H, (PH - 1) * window.sh + window.kh), max(window.pw + W, last + lanes)
-    return np.full(shape, x.dtype.type(-np.inf))
-
-
-@inlined
-def _last_usable_plane(x, window, PH, PW, frame):
-    """The last plane that needs no frame: it has neither padding nor windows beyond its sides, and enough after it."""
-    planes, H, W = x.shape
-    if not _is_common(window):
-        return planes - 1
-    inside = (PH - 1) * window.sh + window.kh <= H and (PW - 1) * window.sw + window.kw <= W
-    if window.ph or window.pw or not inside:
-        return -1
-    return (x.size - (H - 1) * W - frame.shape[1]) // (H * W)
-
-
-@inlined
-def _fill(frame, plane, window):
-    for h in range(plane.shape[0]):
-        row, source = frame[window.ph + h, window.pw :], plane[h]
-        for w in range(source.size):
-            row[w] = source[w]
+    rows, columns  the ``spans_of`` the windows
+    chunk, band    rows of the planes and of windows in work
+    """
+    (H, W), (PH, PW), lanes = x_size, y_size, simd.VECTOR_BYTES // x.itemsize
+    cells, results = work[: (chunk * W + lanes) * lanes], work[(chunk * W + lanes) * lanes :]
+    best, places = results[: (band * PW + lanes) * lanes], results[(band * PW + lanes) * lanes :]
+    starts, targets = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+    for plane in range(start, stop, lanes):
+        for lane in range(lanes):
+            starts[lane] = min(plane + lane, stop - 1) * H * W
+            targets[lane] = min(plane + lane, stop - 1) * PH * PW
+        for first in range(0, PH, band):
+            last = min(first + band, PH)
+            for top in range(rows[first, 0], rows[last - 1, 1], chunk):
+                bottom = min(top + chunk, rows[last - 1, 1])
+                turn(x, top * W, (bottom - top) * W, starts, cells, 0)
+                for i in range(first, last):
+                    known, upper, lower = rows[i, 0] < top, max(rows[i, 0], top), min(rows[i, 1], bottom)
+                    for j in range(PW if upper < lower else 0):
+                        k = ((i - first) * PW + j) * lanes
+                        meet_cells(cells, top, upper, lower, columns[j, 0], columns[j, 1], W, known, best, places, k)
+            turn_back(best, 0, (last - first) * PW, targets, y, first * PW)
+            turn_back(places, 0, (last - first) * PW, targets, mask, first * PW)
 
 
 @jit

@@ -1,13 +1,11 @@
-"""Rows of pooling windows, a vector of neighbouring windows at a time, one window a lane.
+"""The largest pixels of pooling windows, a vector of windows at a time, and where they are.
 
-Lanes meet the same tap of their windows at once: every ``stride``-th pixel of a row of the image. For the sizes of
-window that matter that is a vector or two to load: such windows must lie in memory whole, and so must what lanes beyond
-the last window would read. For any other size each lane loads for itself, and only what lies in the image. Results go
-to ``k`` on, whole vectors again, but none reaches ``end``.
+Along a row of windows each lane has its own: lanes meet the same tap of their windows at once, every ``stride``-th
+pixel of a row of the image, which is a vector or two to load. Such windows must lie in memory whole, and so must what
+lanes beyond the last window would read. Of planes side by side, each lane has the same window of its own plane.
 """
 
 import itertools
-from collections.abc import Callable
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -15,8 +13,6 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet.kernels.instructions import Emitter, constant, opened
-
-_INT32 = ir.IntType(32)
 
 
 class Size(NamedTuple):
@@ -27,115 +23,102 @@ class Size(NamedTuple):
     stride: int
 
 
-def largest(size: Size | None = None):
-    """The intrinsic for the largest pixels of windows of a size, or of any."""
+class _Largest:
+    """The largest pixel that each lane has met, the first of equal ones, NaN once there was one; and its number."""
+
+    def __init__(self, emitter: Emitter, pixels: ir.Value, numbers: ir.Value):
+        self._emitter = emitter
+        self._pixels = cgutils.alloca_once_value(emitter.builder, pixels)
+        self._numbers = cgutils.alloca_once_value(emitter.builder, numbers)
+
+    @property
+    def pixels(self) -> ir.Value:
+        return self._emitter.builder.load(self._pixels)
+
+    @property
+    def numbers(self) -> ir.Value:
+        return self._emitter.builder.load(self._numbers)
+
+    def meet(self, pixels: ir.Value, numbers: ir.Value) -> None:
+        builder, known = self._emitter.builder, self.pixels
+        larger = builder.fcmp_ordered(">", pixels, known)
+        larger = builder.or_(larger, builder.fcmp_unordered("uno", pixels, pixels))
+        builder.store(builder.select(larger, pixels, known), self._pixels)
+        builder.store(builder.select(larger, numbers, self.numbers), self._numbers)
+
+
+def largest(size: Size):
+    """The intrinsic for a row of windows of a size."""
 
     @intrinsic
-    def find_largest(typing, image, pitch, window, count, top, left, width, y, k, mask, end):
+    def find_largest(typing, image, pitch, count, top, left, width, y, k, mask, end):
         """y = the largest pixel of each of ``count`` windows, NaN where there is one; mask: its number in the image.
 
         image      where the row of the first taps begins, column 0; pitch: pixels to the next row
-        window     its size: rows in the image, taps, stride
         top, left  row and column of the first tap of the first window in the image, of this width; may be negative
+        Results go to ``k`` on, whole vectors again, but none reaches ``end``.
         """
 
         def emit(context, builder, signature, arguments):
-            emitter, image, y, mask = opened(context, builder, signature, arguments, 0, 7, 9)
-            _, pitch, window, count, top, left, width, _, k, _, end = arguments
-            lowest = ir.Constant(emitter.vector, [float("-inf")] * emitter.lanes)
-            scan = _Scan(emitter, image, pitch, window, size, left, width, lowest)
-            nothing = ir.Constant(ir.VectorType(_INT32, emitter.lanes), None)
-
-            def number(row, columns):
-                return builder.add(emitter.splat(builder.trunc(builder.mul(row, width), _INT32)), columns)
-
-            def results(j):
-                columns = scan.columns(builder.add(left, builder.mul(j, scan.stride)))
-                corner = number(top, columns)
-                row = builder.select(builder.icmp_signed("<", top, constant(0)), constant(0), top)
+            emitter, image, y, mask = opened(context, builder, signature, arguments, 0, 6, 8)
+            _, pitch, count, top, left, width, _, k, _, end = arguments
+            steps = [lane * size.stride for lane in range(emitter.lanes)]
+            nothing = emitter.integers([0] * emitter.lanes)
+            row = builder.select(builder.icmp_signed("<", top, constant(0)), constant(0), top)
+            with cgutils.for_range_slice(builder, constant(0), count, constant(emitter.lanes)) as (j, _):
+                first = builder.add(left, builder.mul(j, constant(size.stride)))
+                columns = builder.add(emitter.splat_integer(first), emitter.integers(steps))
                 inside = builder.select(builder.icmp_signed("<", columns, nothing), nothing, columns)
-                best = cgutils.alloca_once_value(builder, lowest)
-                place = cgutils.alloca_once_value(builder, number(row, inside))
-
-                def compare(pixels, row, tap):
-                    known = builder.load(best)
-                    larger = builder.fcmp_ordered(">", pixels, known)
-                    larger = builder.or_(larger, builder.fcmp_unordered("uno", pixels, pixels))
-                    shift = builder.add(builder.mul(row, width), tap)
-                    position = builder.add(corner, emitter.splat(builder.trunc(shift, _INT32)))
-                    builder.store(builder.select(larger, pixels, known), best)
-                    builder.store(builder.select(larger, position, builder.load(place)), place)
-
-                scan.meet(j, compare)
-                return (y, builder.load(best)), (mask, builder.load(place))
-
-            scan.store(count, k, end, results)
+                number = builder.add(emitter.splat_integer(builder.mul(row, width)), inside)
+                found = _Largest(emitter, emitter.constant(float("-inf")), number)
+                corner = builder.add(emitter.splat_integer(builder.mul(top, width)), columns)
+                for h, w in itertools.product(range(size.rows), range(size.taps)):
+                    position = builder.add(builder.mul(constant(h), pitch), builder.add(first, constant(w)))
+                    vectors = [
+                        emitter.load(image, builder.add(position, constant(number * emitter.lanes)))
+                        for number in range(size.stride)
+                    ]
+                    [[pixels], *_] = emitter.halves(vectors) if size.stride == 2 else [vectors]
+                    shift = builder.add(builder.mul(constant(h), width), constant(w))
+                    found.meet(pixels, builder.add(corner, emitter.splat_integer(shift)))
+                place = builder.add(k, j)
+                emitter.store_before(end, found.pixels, y, place)
+                emitter.store_before(end, found.numbers, mask, place)
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(image, index, window, *[index] * 4, y, index, mask, index), emit
+        return types.void(image, *[index] * 5, y, index, mask, index), emit
 
     return find_largest
 
 
-class _Scan:
-    """A row of windows met vector by vector, and each of those tap by tap."""
+@intrinsic
+def meet_cells(typing, cells, row, upper, lower, left, right, width, known, y, mask, k):
+    """Vector y[k] = the largest of the cells in some rows and columns, mask[k] = its number in the plane.
 
-    def __init__(self, emitter: Emitter, image, pitch, window, size: Size | None, left, width, outside):
-        self._emitter, self._image, self._pitch, self._size = emitter, image, pitch, size
-        self._left, self._width, self._outside = left, width, outside
-        given = [emitter.builder.extract_value(window, number) for number in range(3)]
-        self._rows, self._taps, self.stride = map(constant, size) if size else given
+    cells         pixel after pixel of planes of this width, one plane a lane, from the start of ``row`` on
+    upper, lower  rows that are met, to before ``lower``; left, right: columns likewise
+    known         whether y[k] has met other cells already
+    """
 
-    def columns(self, first: ir.Value) -> ir.Value:
-        """The columns of the lanes' first taps, from that of the first lane on."""
-        emitter, builder = self._emitter, self._emitter.builder
-        lanes = ir.Constant(ir.VectorType(_INT32, emitter.lanes), list(range(emitter.lanes)))
-        steps = builder.mul(emitter.splat(builder.trunc(self.stride, _INT32)), lanes)
-        return builder.add(emitter.splat(builder.trunc(first, _INT32)), steps)
+    def emit(context, builder, signature, arguments):
+        emitter, cells, y, mask = opened(context, builder, signature, arguments, 0, 8, 9)
+        _, row, upper, lower, left, right, width, known, _, _, k = arguments
+        corner = emitter.splat_integer(builder.add(builder.mul(upper, width), left))
+        found = _Largest(
+            emitter,
+            builder.select(known, emitter.load(y, k), emitter.constant(float("-inf"))),
+            builder.select(known, emitter.load_integers(mask, k), corner),
+        )
+        with cgutils.for_range(builder, lower, start=upper) as h:
+            start = builder.mul(builder.sub(h.index, row), width)
+            number = builder.mul(h.index, width)
+            with cgutils.for_range(builder, right, start=left) as w:
+                place = builder.mul(builder.add(start, w.index), constant(emitter.lanes))
+                found.meet(emitter.load(cells, place), emitter.splat_integer(builder.add(number, w.index)))
+        emitter.store(found.pixels, y, k)
+        emitter.store(found.numbers, mask, k)
+        return context.get_dummy_value()
 
-    def store(self, count, k, end, results: Callable) -> None:
-        """Store what results(j) gives, pairs of memory and vector for the windows from j on."""
-        builder = self._emitter.builder
-        with cgutils.for_range_slice(builder, constant(0), count, constant(self._emitter.lanes)) as (j, _):
-            for memory, vector in results(j):
-                self._emitter.store_before(end, vector, memory, builder.add(k, j))
-
-    def meet(self, j, visit: Callable) -> None:
-        """Call visit(pixels, row, tap) for each tap of the windows from j on."""
-        builder = self._emitter.builder
-        first = builder.add(self._left, builder.mul(j, self.stride))
-        if self._size:
-            for row, tap in itertools.product(range(self._size.rows), range(self._size.taps)):
-                visit(self._neighbours(first, constant(row), constant(tap)), constant(row), constant(tap))
-        else:
-            with cgutils.for_range(builder, self._rows) as row, cgutils.for_range(builder, self._taps) as tap:
-                visit(self._one_by_one(first, row.index, tap.index), row.index, tap.index)
-
-    def _neighbours(self, column, row, tap) -> ir.Value:
-        """Every pixel from the column on, or every second."""
-        emitter, builder = self._emitter, self._emitter.builder
-        position = builder.add(builder.add(builder.mul(row, self._pitch), column), tap)
-        vectors = [
-            emitter.load(self._image, builder.add(position, constant(number * emitter.lanes)))
-            for number in range(self._size.stride)
-        ]
-        if len(vectors) == 1:
-            return vectors[0]
-        every_second = ir.Constant(ir.VectorType(_INT32, emitter.lanes), list(range(0, 2 * emitter.lanes, 2)))
-        return builder.shuffle_vector(*vectors, every_second)
-
-    def _one_by_one(self, column, row, tap) -> ir.Value:
-        """The pixels from the column on that lie in the image."""
-        emitter, builder, pixels = self._emitter, self._emitter.builder, self._outside
-        start = builder.mul(row, self._pitch)
-        for lane in range(emitter.lanes):
-            place = builder.add(builder.add(column, tap), builder.mul(self.stride, constant(lane)))
-            inside = builder.icmp_unsigned("<", place, self._width)
-            place = builder.add(start, builder.select(inside, place, constant(0)))
-            number = ir.Constant(_INT32, lane)
-            pixel = builder.select(
-                inside, builder.load(emitter.address(self._image, place)), builder.extract_element(pixels, number)
-            )
-            pixels = builder.insert_element(pixels, pixel, number)
-        return pixels
+    index = types.intp
+    return types.void(cells, *[index] * 6, types.boolean, y, mask, index), emit

@@ -128,7 +128,7 @@ class Pooling(Layer):
         for blob in top:
             blob.reshape(N, C, PH, PW)
         routed = self.method == MAX or (self.method == STOCHASTIC and self.phase == pb.TRAIN)
-        self.mask = np.zeros((N * C, PH, PW), np.int32) if routed else None
+        self.mask = np.zeros((N * C, PH, PW), f"i{self.dtype.itemsize}") if routed else None
 
     def _windows(self, axis: str, extent: int, kernel: int, stride: int, pad: int, padded: bool) -> int:
         """Number of windows along an axis; an error where there is none or one would be empty."""
@@ -151,7 +151,7 @@ class Pooling(Layer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x, y = _planes(bottom[0].data), _planes(top[0].data)
         if self.method == MAX:
-            _for_planes(kernels.max_forward, x, self.window, y, self.mask)
+            kernels.find_largest(x, self.window, y, self.mask)
         elif self.method == AVE and self.window.covers(x.shape[1:]):
             _for_planes(averages.plane_means, _rows(x), y.reshape(-1))
         elif self.method == AVE:

@@ -31,7 +31,7 @@ def test_widths(window):
     for width in (*range(window.kw, 40), 63, 64, 65, 127, 128, 129, 130):
         x, naive = case(window, width)
         y, mask = np.empty((3, *naive.output), np.float32), np.empty((3, *naive.output), np.int32)
-        pooling.max_forward(0, 3, x[0], window, y, mask)
+        pooling.find_largest(x[0], window, y, mask)
         expected, expected_mask = naive.maximum(x)
         np.testing.assert_array_equal(y, expected[0], err_msg=str(width))
         np.testing.assert_array_equal(mask, expected_mask[0], err_msg=str(width))
@@ -45,15 +45,35 @@ def test_widths(window):
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("planes", [1, 16, 37])
-def test_averages_of_any_number_of_planes(window, planes):
+def test_any_number_of_planes(window, planes):
     for width in (8, 30):
         x, naive = case(window, width, planes)
         shape = window, x.shape[2:], naive.output
         y, dx = np.empty((planes, *naive.output), np.float32), np.empty_like(x[0])
+        mask = np.empty(y.shape, np.int32)
+        pooling.find_largest(x[0], window, y, mask)
+        expected, expected_mask = naive.maximum(x)
+        np.testing.assert_array_equal(y, expected[0])
+        np.testing.assert_array_equal(mask, expected_mask[0])
         averages.sum_rectangles(0, planes, x[0], averages.means(*shape), y)
         np.testing.assert_allclose(y, naive.average(x)[0], rtol=1e-6, atol=1e-6)
         averages.sum_rectangles(0, planes, y, averages.shares(*shape), dx)
         np.testing.assert_allclose(dx, naive.average_backward(x, y[None])[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_planes_side_by_side_keep_what_is_not_finite_apart(dtype, bad):
+    window = Window(7, 5, 3, 3, 2, 1)
+    x = RANDOM.standard_normal((1, 20, 70, 10)).astype(dtype)
+    x[0, [3, 17], [0, 69], [9, 4]] = bad
+    x[0, 5] = bad
+    naive = Pool(x.shape[2:], (window.kh, window.kw), (window.sh, window.sw), (window.ph, window.pw))
+    expected, _ = naive.maximum(x)
+    y, mask = np.empty(expected[0].shape, dtype), np.empty(expected[0].shape, f"i{x.itemsize}")
+    pooling.find_largest(x[0], window, y, mask)
+    np.testing.assert_array_equal(y, expected[0])
+    np.testing.assert_array_equal(np.take_along_axis(x[0].reshape(20, -1), mask.reshape(20, -1), 1), y.reshape(20, -1))
 
 
 @pytest.mark.parametrize("size", [1, 15, 49, 1000])
@@ -72,14 +92,14 @@ def test_a_part_of_the_planes_writes_its_own_only(window):
     x, naive = case(window, 20, planes=4)
     y = np.full((4, *naive.output), np.float32(7))
     mask = np.full(y.shape, 7, np.int32)
-    pooling.max_forward(1, 3, x[0], window, y, mask)
+    pooling.find_largest(x[0, 1:3], window, y[1:3], mask[1:3])
     assert (y[[0, 3]] == 7).all() and (mask[[0, 3]] == 7).all()
     np.testing.assert_array_equal(y[1:3], naive.maximum(x)[0][0, 1:3])
     y[[0, 3]] = 7
     averages.sum_rectangles(1, 3, x[0], averages.means(window, x.shape[2:], naive.output), y)
     assert (y[[0, 3]] == 7).all()
     np.testing.assert_allclose(y[1:3], naive.average(x)[0, 1:3], rtol=1e-6, atol=1e-6)
-    pooling.max_forward(1, 3, x[0], window, y, mask)
+    pooling.find_largest(x[0, 1:3], window, y[1:3], mask[1:3])
     dx = np.full_like(x[0], 7)
     pooling.scatter(1, 3, y.reshape(4, -1), mask.reshape(4, -1), dx.reshape(4, -1))
     assert (dx[[0, 3]] == 7).all()
