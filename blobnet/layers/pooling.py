@@ -150,7 +150,7 @@ class Pooling(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x, y = _planes(bottom[0].data), _planes(top[0].data)
-        if self.method == MAX:
+        if self.method == MAX and self.mask is not None:
             kernels.find_largest(x, self.window, y, self.mask)
         elif self.method == AVE and self.window.covers(x.shape[1:]):
             _for_planes(averages.plane_means, _rows(x), y.reshape(-1))
