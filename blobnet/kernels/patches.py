@@ -194,9 +194,10 @@ def inside(frame):
 
 @jit
 def fill(target, first, last):
-    """target[first:last] = 0, without the checks of an assignment to a slice."""
-    for q in range(first, last):
-        target[q] = 0
+    """target[first:last] = 0, without the checks of an assignment to a slice; numbers from 0 on fill vectors."""
+    part = target[first:last]
+    for q in range(part.size):
+        part[q] = 0
 
 
 @jit
