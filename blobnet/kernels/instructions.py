@@ -62,6 +62,14 @@ class Emitter:
         arguments = [self._at(base, position), _int32(self.itemsize), mask, self.zero()]
         return self._call(f"llvm.masked.load.{self._suffix}.p0", self.vector, arguments)
 
+    def add_where(self, condition: ir.Value, vector: ir.Value, base: ir.Value, position, mask: ir.Value) -> ir.Value:
+        """The vector, + the lanes of the mask in memory if the condition holds; else that is not read."""
+        total = cgutils.alloca_once(self.builder, self.vector)
+        self.builder.store(vector, total)
+        with self.builder.if_then(condition):
+            self.builder.store(self.builder.fadd(self.load_masked(base, position, mask), vector), total)
+        return self.builder.load(total)
+
     def store_first(self, vector: ir.Value, base: ir.Value, position, count: ir.Value) -> None:
         """The first ``count`` lanes; the memory of the others is not touched."""
         self.store_masked(vector, base, position, self.first(count))

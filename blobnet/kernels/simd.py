@@ -120,13 +120,12 @@ def write_transposed(typing, target, j, step, rows, source, i, row, bias, b, lea
         emitter, target, source, bias, addend = opened(context, builder, signature, arguments, 0, 4, 7, 10)
         _, j, step, rows, _, i, row, _, b, least, _, accumulate, count = arguments
         least, mask = emitter.splat(least), emitter.first(count)
-        known = builder.select(accumulate, mask, emitter.first(constant(0)))
         places = [builder.add(i, builder.mul(row, constant(lane))) for lane in range(emitter.lanes)]
         for r, vector in enumerate(emitter.transpose([emitter.load(source, place) for place in places])):
             with builder.if_then(builder.icmp_signed("<", constant(r), rows)):
                 place = builder.add(j, builder.mul(step, constant(r)))
                 shift = emitter.splat(builder.load(emitter.address(bias, builder.add(b, constant(r)))))
-                value = builder.fadd(vector, builder.fadd(emitter.load_masked(addend, place, known), shift))
+                value = builder.fadd(vector, emitter.add_where(accumulate, shift, addend, place, mask))
                 value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
                 emitter.store_masked(value, target, place, mask)
         return context.get_dummy_value()

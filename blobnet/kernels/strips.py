@@ -286,12 +286,12 @@ def _write_rows(typing, m, i, step, y, j, width, rows, shift, least, addend, acc
         shift, least = emitter.splat(shift), emitter.splat(least)
         with cgutils.for_range_slice(builder, constant(0), width, constant(emitter.lanes)) as (q, _):
             left, spot = builder.sub(width, q), builder.add(i, q)
-            mask, known = emitter.first(left), emitter.first(builder.select(accumulate, left, constant(0)))
+            mask = emitter.first(left)
             vectors = [emitter.load(m, builder.add(spot, builder.mul(step, constant(s)))) for s in range(SIDE)]
             for r, vector in enumerate(emitter.combine(_AT, vectors)):
                 with builder.if_then(builder.icmp_signed("<", constant(r), rows)):
                     place = builder.add(builder.add(j, q), builder.mul(width, constant(r)))
-                    value = builder.fadd(vector, builder.fadd(emitter.load_masked(addend, place, known), shift))
+                    value = builder.fadd(vector, emitter.add_where(accumulate, shift, addend, place, mask))
                     value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
                     emitter.store_masked(value, y, place, mask)
         return context.get_dummy_value()
