@@ -36,18 +36,27 @@ def copy_first(typing, target, i, source, j, count):
     return types.void(target, types.intp, source, types.intp, types.intp), emit
 
 
-@intrinsic
-def fetch_to_write(typing, target, i, count):
-    """Have target[i : i + count] on its way to the first cache."""
+def _fetching(**how):
+    """The intrinsic that has memory on its way to a cache, line by line."""
 
-    def emit(context, builder, signature, arguments):
-        emitter, target = opened(context, builder, signature, arguments, 0)
-        _, i, count = arguments
-        with cgutils.for_range_slice(builder, constant(0), count, constant(CACHE_LINE // emitter.itemsize)) as (n, _):
-            emitter.fetch(target, builder.add(i, n), cache=1, to_write=True)
-        return context.get_dummy_value()
+    @intrinsic
+    def fetch_lines(typing, array, i, count):
+        """Fetch array[i : i + count]."""
 
-    return types.void(target, types.intp, types.intp), emit
+        def emit(context, builder, signature, arguments):
+            emitter, array = opened(context, builder, signature, arguments, 0)
+            _, i, count = arguments
+            line = constant(CACHE_LINE // emitter.itemsize)
+            with cgutils.for_range_slice(builder, constant(0), count, line) as (n, _):
+                emitter.fetch(array, builder.add(i, n), **how)
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, types.intp), emit
+
+    return fetch_lines
+
+
+fetch, fetch_to_write = _fetching(cache=2), _fetching(cache=1, to_write=True)
 
 
 def whole_copy(vectors: int):

@@ -138,6 +138,7 @@ def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_
             patches.copy(row[: known * width * LANES], row[STEP * width * LANES :])
             plane = (image * c + k) * grid.height * grid.width
             turn_rows(flat, plane, starts, grid, above, left, known, side, width, row, nothing)
+            fetch_next_row(flat, c, k, starts, grid, first, tile + count, last, overlap)
             for t in range(tile - first, tile - first + count):
                 place = (t + first - tile) * STEP * LANES
                 spot = target + t * tile_step
@@ -146,6 +147,22 @@ def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_
                 )
             tile += count
     return nothing.sum()
+
+
+@inlined
+def fetch_next_row(x, c, k, starts, grid, first, tile, last, overlap):
+    """Fetch the row of tiles that begins with a tile, of the channels from k on: what the row above does not meet.
+
+    At the end of the tiles first to last it is that of the next vector of channels, or of the tiles that follow.
+    """
+    if tile == last:
+        tile, k = (first, k + LANES) if k + LANES < c else (last, 0)
+    image, above, left, _ = find_piece(grid, tile, last)
+    top = above * STEP - grid.pad_h
+    begin, end = max(0, top + overlap if above > 0 else top), min(grid.height, top + STEP + overlap)
+    place = ((image * c + k) * grid.height + begin) * grid.width
+    for lane in range(LANES if left == 0 else 0):
+        simd.fetch(x, place + starts[lane], (end - begin) * grid.width)
 
 
 @jit
@@ -276,6 +293,7 @@ def transform_gradients(first, last, dy, grid, k, row, z, target, tile_step, ele
         image, above, left, count = find_piece(grid, tile, last)
         plane, width = (image * o + k) * grid.height * grid.width, count * STEP
         turn_rows(flat, plane, starts, grid, above, left, 0, STEP, width, row, nothing)
+        fetch_next_row(flat, o, k, starts, grid, first, tile + count, last, 0)
         for t in range(tile - first, tile - first + count):
             source, spot = (t + first - tile) * STEP * LANES, target + t * tile_step
             _transform_gradient(
