@@ -13,10 +13,13 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from blobnet.kernels import parallel
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.instructions import constant, opened
 from blobnet.kernels.workspace import work_array
 
 
@@ -172,17 +175,15 @@ def frames(planes: np.ndarray, frame: Frame) -> np.ndarray:
 @jit
 def fill_frames(start, stop, planes, frame: Frame, frames):
     """Copy the planes start to stop of planes [count, pixels] into frames [count, frame.size]."""
+    first, last = inside(frame)
+    starts = np.where(frame.rows >= 0, frame.rows + frame.first + first, -1)
+    dealt = np.array(((first, last - first),))
+    target, source = frames.reshape(-1), planes.reshape(-1)
     for plane in range(start, stop):
-        for r in range(len(frame.rows)):
-            target = frames[plane, r * frame.extent : (r + 1) * frame.extent]
-            if frame.rows[r] < 0:
-                fill(target, 0, frame.extent)
-                continue
-            row = planes[plane, frame.rows[r] : frame.rows[r] + frame.row_length]
-            first, last = inside(frame)
-            fill(target, 0, first)
-            copy(target[first:last], row[frame.first + first :])
-            fill(target, last, frame.extent)
+        frames[plane] = 0
+        copy_rows(
+            target, plane * frames.shape[1], frame.extent, source, plane * planes.shape[1], starts, len(starts), dealt
+        )
 
 
 @jit
@@ -190,6 +191,60 @@ def inside(frame):
     """Where the row of the plane begins and ends in a row of the frame."""
     first = min(frame.extent, max(0, -frame.first))
     return first, max(first, min(frame.extent, frame.row_length - frame.first))
+
+
+def _dealing(stride: int):
+    """The intrinsic that copies rows of a plane, columns dealt out by their remainder by the stride, 1 or 2."""
+
+    @intrinsic
+    def deal_rows(typing, frame, i, pitch, source, j, starts, count, dealt):
+        """frame[i + row pitch + p + q] = source[j + starts[row] + r + q stride] for q < n and (p, n) = dealt[r]."""
+
+        def emit(context, builder, signature, arguments):
+            emitter, frame, source, starts, dealt = opened(context, builder, signature, arguments, 0, 3, 5, 7)
+            _, i, pitch, _, j, _, rows, _ = arguments
+            table = [builder.load(builder.gep(dealt, [constant(number)])) for number in range(2 * stride)]
+            places, counts = table[::2], table[1::2]
+            shifts = [constant(number * emitter.lanes) for number in range(stride)]
+            whole = builder.and_(counts[-1], constant(-emitter.lanes))  # the last remainder has the fewest
+            left = [builder.sub(count, whole) for count in counts]
+            ends = [emitter.first(count) for count in left]
+            reached = functools.reduce(builder.add, left)
+            masks = [emitter.first(builder.sub(reached, shift)) for shift in shifts]
+
+            def deal(vectors, q, store):
+                vectors = emitter.halves(vectors) if stride == 2 else [vectors]
+                for remainder, (vector,) in enumerate(vectors):
+                    store(vector, builder.add(q, places[remainder]), remainder)
+
+            with cgutils.for_range(builder, rows) as row:
+                start = builder.load(builder.gep(starts, [row.index]))
+                with builder.if_then(builder.icmp_signed(">=", start, constant(0))):
+                    plane_row = emitter.address(source, builder.add(j, start))
+                    frame_row = emitter.address(frame, builder.add(i, builder.mul(row.index, pitch)))
+                    with cgutils.for_range_slice(builder, constant(0), whole, constant(emitter.lanes)) as (q, _):
+                        here = emitter.address(plane_row, builder.mul(q, constant(stride)))
+                        deal(
+                            [emitter.load(here, shift) for shift in shifts],
+                            q,
+                            lambda vector, spot, _: emitter.store(vector, frame_row, spot),
+                        )
+                    with builder.if_then(builder.icmp_signed(">", left[0], constant(0))):
+                        here = emitter.address(plane_row, builder.mul(whole, constant(stride)))
+                        deal(
+                            [emitter.load_masked(here, shift, mask) for shift, mask in zip(shifts, masks, strict=True)],
+                            whole,
+                            lambda vector, spot, r: emitter.store_masked(vector, frame_row, spot, ends[r]),
+                        )
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(frame, index, index, source, index, starts, index, dealt), emit
+
+    return deal_rows
+
+
+copy_rows, deal_rows_by_2 = _dealing(1), _dealing(2)
 
 
 @jit

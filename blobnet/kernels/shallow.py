@@ -248,69 +248,15 @@ def copy_band(item, x, bands, frame):
     for c in range(channels):
         i, j = c * bands.height * bands.pitch, (n * channels + c) * size
         if stride == 1:
-            _copy_rows(frame, i, bands.pitch, source, j, starts, len(starts), bands.dealt)
+            patches.copy_rows(frame, i, bands.pitch, source, j, starts, len(starts), bands.dealt)
         elif stride == 2:
-            _deal_rows_by_2(frame, i, bands.pitch, source, j, starts, len(starts), bands.dealt)
+            patches.deal_rows_by_2(frame, i, bands.pitch, source, j, starts, len(starts), bands.dealt)
         else:
             for row in range(len(starts)):
                 for r in range(stride if starts[row] >= 0 else 0):
                     for q in range(bands.dealt[r, 1]):
                         frame[i + row * bands.pitch + bands.dealt[r, 0] + q] = source[j + starts[row] + r + q * stride]
     return rows
-
-
-def _dealing(stride: int):
-    """The intrinsic that copies rows of a plane, columns dealt out by their remainder by the stride, 1 or 2."""
-
-    @intrinsic
-    def deal_rows(typing, frame, i, pitch, source, j, starts, count, dealt):
-        """frame[i + row pitch + p + q] = source[j + starts[row] + r + q stride] for q < n and (p, n) = dealt[r]."""
-
-        def emit(context, builder, signature, arguments):
-            emitter, frame, source, starts, dealt = opened(context, builder, signature, arguments, 0, 3, 5, 7)
-            _, i, pitch, _, j, _, rows, _ = arguments
-            table = [builder.load(builder.gep(dealt, [constant(number)])) for number in range(2 * stride)]
-            places, counts = table[::2], table[1::2]
-            shifts = [constant(number * emitter.lanes) for number in range(stride)]
-            whole = builder.and_(counts[-1], constant(-emitter.lanes))  # the last remainder has the fewest
-            left = [builder.sub(count, whole) for count in counts]
-            ends = [emitter.first(count) for count in left]
-            reached = functools.reduce(builder.add, left)
-            masks = [emitter.first(builder.sub(reached, shift)) for shift in shifts]
-
-            def deal(vectors, q, store):
-                vectors = emitter.halves(vectors) if stride == 2 else [vectors]
-                for remainder, (vector,) in enumerate(vectors):
-                    store(vector, builder.add(q, places[remainder]), remainder)
-
-            with cgutils.for_range(builder, rows) as row:
-                start = builder.load(builder.gep(starts, [row.index]))
-                with builder.if_then(builder.icmp_signed(">=", start, constant(0))):
-                    plane_row = emitter.address(source, builder.add(j, start))
-                    frame_row = emitter.address(frame, builder.add(i, builder.mul(row.index, pitch)))
-                    with cgutils.for_range_slice(builder, constant(0), whole, constant(emitter.lanes)) as (q, _):
-                        here = emitter.address(plane_row, builder.mul(q, constant(stride)))
-                        deal(
-                            [emitter.load(here, shift) for shift in shifts],
-                            q,
-                            lambda vector, spot, _: emitter.store(vector, frame_row, spot),
-                        )
-                    with builder.if_then(builder.icmp_signed(">", left[0], constant(0))):
-                        here = emitter.address(plane_row, builder.mul(whole, constant(stride)))
-                        deal(
-                            [emitter.load_masked(here, shift, mask) for shift, mask in zip(shifts, masks, strict=True)],
-                            whole,
-                            lambda vector, spot, r: emitter.store_masked(vector, frame_row, spot, ends[r]),
-                        )
-            return context.get_dummy_value()
-
-        index = types.intp
-        return types.void(frame, index, index, source, index, starts, index, dealt), emit
-
-    return deal_rows
-
-
-_copy_rows, _deal_rows_by_2 = _dealing(1), _dealing(2)
 
 
 @intrinsic
