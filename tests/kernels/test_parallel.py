@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from blobnet import config
-from blobnet.kernels import parallel
+from blobnet.kernels import parallel, region
 from blobnet.kernels._jit import jit
 from blobnet.kernels.parallel import (
     Obstacle,
@@ -100,6 +100,16 @@ def test_parts_begin_at_whole_grains():
     starts = np.empty(100, int)
     parallel_for(note_start, 100, starts, grain=8)
     assert len(set(starts)) > 1 and all(start % 8 == 0 for start in starts)
+
+
+@pytest.mark.parametrize(("parts", "blocks"), [(1, 1), (1, 9), (3, 3), (8, 8), (8, 9), (8, 11), (8, 640), (64, 1000)])
+def test_later_parts_are_smaller_but_none_is_empty(parts, blocks):
+    starts = [region.first_block(part, parts, blocks) for part in range(parts + 1)]
+    sizes = np.diff(starts)
+    assert (starts[0], starts[-1]) == (0, blocks)
+    assert sizes.min() >= 1
+    assert np.diff(sizes).max(initial=0) <= 1  # but for rounding
+    assert sizes[-1] == 1 + (blocks - parts) // parts**2 <= sizes[0]
 
 
 def test_a_thread_has_a_row_of_scratch_to_itself():
