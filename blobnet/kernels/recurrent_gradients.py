@@ -29,19 +29,22 @@ AHEAD = 4
 
 
 def add_gradients(
-    diff: np.ndarray, products: Sequence[tuple[np.ndarray, np.ndarray, bool]], sums: np.ndarray | None
+    diff: np.ndarray,
+    products: Sequence[tuple[np.ndarray, np.ndarray, bool]],
+    bias_gradient: np.ndarray | None,
+    bias_grows: bool,
 ) -> None:
     """From the gradients of outputs, diff [K, M], those of up to two weights and of a bias.
 
-    products  what a weight has met [K, D], its gradient [M, D], and whether that grows, or is written:
-              gradient[m] (+)= sum over k of diff[k, m] met[k]
-    sums      [M], or None: sums[m] += sum over k of diff[k, m], taken in float64
+    products       what a weight has met [K, D], its gradient [M, D], and whether that grows, or is written:
+                   gradient[m] (+)= sum over k of diff[k, m] met[k]
+    bias_gradient  [M], or None: bias_gradient[m] (+)= sum over k of diff[k, m], taken in float64
     """
     if config.reference_kernels():
         for met, gradient, grows in products:
             gemm.gemm(diff, met, gradient, transpose_a=True, beta=int(grows))
-        if sums is not None:
-            sums += diff.sum(axis=0, dtype=float)
+        if bias_gradient is not None:
+            bias_gradient[...] = diff.sum(axis=0, dtype=float) + (bias_gradient if bias_grows else 0)
         return
     outputs, lanes = diff.shape[1], simd.lanes(diff.dtype)
     nothing = diff[:, :0], np.empty((outputs, 0), diff.dtype), False
@@ -51,8 +54,8 @@ def add_gradients(
         rows += _whole(met.shape[1], diff.itemsize)
     size = (product.NV * lanes + _width(diff.itemsize)) * DEPTH + rows * _row(diff.itemsize)
     scratch = parallel.scratch(size, diff.dtype)
-    sums = np.empty(outputs, diff.dtype) if sums is None else sums
-    parallel.parallel_for(add_blocks, outputs, diff, *arrays, sums, grain=VECTORS * lanes, scratch=scratch)
+    bias = np.empty(outputs, diff.dtype) if bias_gradient is None else bias_gradient
+    parallel.parallel_for(add_blocks, outputs, diff, *arrays, bias, bias_grows, grain=2 * lanes, scratch=scratch)
 
 
 @jit
@@ -75,7 +78,7 @@ def _whole(columns, itemsize):
 
 @jit
 def add_blocks(start, stop, diff, first, first_gradient, first_grows,
-               second, second_gradient, second_grows, sums, work):  # fmt: skip
+               second, second_gradient, second_grows, bias_gradient, bias_grows, work):  # fmt: skip
     """``add_gradients`` for the outputs start to stop."""
     (K, M), lanes, row = diff.shape, simd.VECTOR_BYTES // diff.itemsize, _row(diff.itemsize)
     panel, rest = work[: product.NV * lanes * DEPTH], work[product.NV * lanes * DEPTH :]
@@ -102,7 +105,8 @@ def add_blocks(start, stop, diff, first, first_gradient, first_grows,
         write_transposed(first_sums, first_gradient, m, count, first_grows)
         write_transposed(second_sums, second_gradient, m, count, second_grows)
         for column in range(count):
-            sums[m + column] += totals[column]
+            known = bias_gradient[m + column] if bias_grows else 0
+            bias_gradient[m + column] = known + totals[column]
 
 
 @jit

@@ -227,7 +227,9 @@ class Recurrent(Layer):
             if self._learns(weight):
                 gradient, beta = weight.gradient_sum()
                 known.append((_matrix(met), gradient, beta == 1))
-        add_gradients(_matrix(output_diff), known, bias.diff if bias and self._learns(bias) else None)
+        total: np.ndarray | None
+        total, beta = bias.gradient_sum() if bias and self._learns(bias) else (None, 0)
+        add_gradients(_matrix(output_diff), known, total, beta == 1)
 
     def _learns(self, blob: Blob) -> bool:
         return self.param_propagate_down[self.blobs.index(blob)]
