@@ -154,7 +154,7 @@ class Walk:
         """The blobs of a step, but for those that a group does not make."""
         blobs = [*dict.fromkeys(blob for index in indices for blob in self._blobs[index]), *self._learned(indices)]
         if group is None:
-            return blobs
+            return [*blobs, *(blob for index in indices for blob in self._net.layers[index].inner_blobs)]
         return [*(blob for blob in blobs if blob not in group.hidden), group.source.blob, *group.spares]
 
     def _learned(self, indices: range) -> list[Blob]:

@@ -157,7 +157,7 @@ def prefer_widest_vectors(typing):
     return types.void(), emit
 
 
-def tile_product(vectors: int, fetches: bool = False, taps: int = 1, ahead: int = 0):
+def tile_product(vectors: int, fetches: bool = False, taps: int = 1, ahead: int = 0, elsewhere: bool = False):
     """The innermost loop of the matrix product, for a tile of TILE_ROWS rows and ``vectors`` vectors of columns.
 
     multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate): C = A B, or C += A B, where row
@@ -168,6 +168,7 @@ def tile_product(vectors: int, fetches: bool = False, taps: int = 1, ahead: int 
     a_row and a_step may be arrays of offsets instead of distances: a[i + a_row[r] + a_step[d]].
     If it fetches, it takes (later, start, distance) besides: later[start + d distance] comes to the second cache.
     With ``ahead`` b has its rows one after the other, and those so many depths on come to the first cache.
+    If elsewhere too, it takes (address, step) after these: address + d step, in bytes, comes there as well.
     With several taps C is the sum of as many products: tap t has a[... + (d taps + t) a_step] and b[... + t].
     """
 
@@ -201,8 +202,11 @@ def tile_product(vectors: int, fetches: bool = False, taps: int = 1, ahead: int 
             for v in columns if ahead else ():
                 emitter.fetch(b, builder.add(b_row, constant((ahead * vectors + v) * emitter.lanes)), cache=1)
             if fetched:
-                _, start, distance = fetched
+                _, start, distance, *addresses = fetched
                 emitter.fetch(later, builder.add(start, builder.mul(loop.index, distance)), cache=2)
+                if addresses:
+                    address = builder.add(addresses[0], builder.mul(loop.index, addresses[1]))
+                    emitter.fetch(builder.inttoptr(address, ir.IntType(8).as_pointer()), 0, cache=2)
             for tap in range(taps):
                 a_depth = offset(a_step, builder.add(builder.mul(loop.index, constant(taps)), constant(tap)))
                 b_vectors = [emitter.load(b, builder.add(b_row, constant(v * emitter.lanes + tap))) for v in columns]
@@ -235,6 +239,14 @@ def tile_product(vectors: int, fetches: bool = False, taps: int = 1, ahead: int 
     ):
         return types.void(*tile(a, a_row, b, c), later, index, index), emit
 
+    @intrinsic
+    def multiply_and_fetch_elsewhere(
+        typing, a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, later, start, distance, address, step
+    ):
+        return types.void(*tile(a, a_row, b, c), later, index, index, index, index), emit
+
+    if elsewhere:
+        return multiply_and_fetch_elsewhere
     return multiply_and_fetch if fetches else multiply_tile
 
 

@@ -26,6 +26,7 @@ class Layer:
     keeps_input     in place, a copy of the input is kept for the backward pass
     steady          both passes run regions, what is ``repeated`` and nothing else, as long as the blobs keep shapes and
                     memory, with what they read from blobs, or have made in reshape (see ``kernels.parallel``)
+    inner_blobs     blobs that both passes use besides bottoms, tops and the learnable ones
     loss            a loss layer: its first top has loss weight 1 unless the prototxt says otherwise
     automatic_tops  tops that the prototxt leaves out are made, so that a loss may go unnamed
     """
@@ -36,6 +37,7 @@ class Layer:
     in_place: ClassVar[bool] = False
     keeps_input: bool = False
     steady: bool = False
+    inner_blobs: Sequence[Blob] = ()
     loss: ClassVar[bool] = False
     automatic_tops: ClassVar[bool] = False
 

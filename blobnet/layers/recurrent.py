@@ -21,9 +21,8 @@ from blobnet.layers.registry import register
 
 log = logging.getLogger("blobnet")
 
-# What is worth a thread's while: elements of cells, and multiplications in all steps of its streams.
+# Elements of cells that are worth a thread's while.
 ELEMENTS_PER_THREAD = 4096
-PRODUCTS_OF_A_THREAD = 1 << 19
 
 
 class Recurrent(Layer):
@@ -67,6 +66,7 @@ class Recurrent(Layer):
         self.recurrent_weight = self.add_blob((rows, self.units), param.weight_filler)
         carried = () if param.expose_hidden else self.state_names
         self.carried_over = {name: Blob((0, self.units), self.dtype, name) for name in carried}
+        self.inner_blobs = [*self.carried_over.values()]
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._check_shapes(bottom)
@@ -80,27 +80,25 @@ class Recurrent(Layer):
         self.gates = aligned((steps, streams, rows), self.dtype)
         self.gates_diff = aligned((steps, streams, rows), self.dtype)
         self.kept = aligned((steps, streams, self.units), self.dtype)  # cont_t * h_{t-1}
-        self.inner_states = [aligned((steps + 1, streams, self.units), self.dtype) for _ in self.state_names[1:]]
+        self.offset = aligned((streams, rows), self.dtype)
+        self.state_diffs = [aligned((streams, self.units), self.dtype) for _ in self.state_names]
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self._load_states(bottom)
-        x = bottom[0].data.reshape(*bottom[0].shape[:2], -1)
+        self._write_offset(bottom)
         weights = kernels.pack(self.input_weight.data, "W_x"), kernels.pack(self.recurrent_weight.data, "W_h")
-        arrays = x, bottom[1].data, self._offset(bottom), *weights, self.kept, self.gates
-        hidden = self.run_steps(top[0].data, *arrays)
-        self._keep_states(top, hidden)
+        arrays = _matrix(bottom[0].data), bottom[1].data, self.offset, *weights, self.kept, self.gates
+        hidden = self.run_steps(top[0].data, self._ends(bottom, top), *arrays)
         if self.param.recurrent_param.debug_info:
             self._log_steps("Forward", hidden)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.require(not propagate_down[1], f"no gradient flows into sequence markers, {describe(bottom[1])}")
-        features = self.input_weight.shape[1] if propagate_down[0] else 0
-        input_weight = kernels.pack(self.input_weight.data[:, :features], "W_x", transposed=True)
-        weights = input_weight, kernels.pack(self.recurrent_weight.data, "W_h", transposed=True)
-        x_diff = bottom[0].diff.reshape(-1) if features else np.empty(0, self.dtype)
-        h_diff = np.zeros(self.kept.shape[1:], self.dtype)
+        weights = kernels.pack(self.recurrent_weight.data, "W_h", transposed=True)
         from_output = self.output_backward(top[0])
-        self.run_steps_backward(bottom[1].data, *weights, from_output, self.gates_diff, h_diff, x_diff)
+        self.run_steps_backward(bottom[1].data, weights, from_output, self.gates_diff, self.state_diffs[0])
+        if propagate_down[0]:
+            weights = kernels.pack(self.input_weight.data, "W_x", transposed=True)
+            kernels.multiply_all(_matrix(self.gates_diff), weights, _matrix(bottom[0].diff))
         self._accumulate_params(bottom)
         self._write_bottom_diffs(propagate_down, bottom)
         if self.param.recurrent_param.debug_info:
@@ -124,7 +122,7 @@ class Recurrent(Layer):
             blob.reshape(*state[name].shape)
             blob.data[...] = state[name]
 
-    def run_steps(self, output: np.ndarray, *arrays) -> np.ndarray:
+    def run_steps(self, output: np.ndarray, ends: Sequence[np.ndarray], *arrays) -> np.ndarray:
         """All steps, from the projections of their inputs to the output; returns the hidden states.
 
         The kernel takes the arrays, and what is the layer's own.
@@ -136,13 +134,13 @@ class Recurrent(Layer):
         raise NotImplementedError
 
     def run_steps_backward(self, *arrays) -> None:
-        """``gates_diff`` of all steps and the input's gradient: the kernel takes these, and what is the layer's own."""
+        """``gates_diff`` of all steps: the kernel takes these arrays, and what is the layer's own."""
         raise NotImplementedError
 
     def over_streams(self, kernel: Callable, *arrays) -> None:
         """Run a kernel over the streams, an equal share for each thread: whoever takes some reads all the weights."""
         steps, streams, rows = self.gates.shape
-        worthwhile = -(-PRODUCTS_OF_A_THREAD // (steps * rows * self.units))
+        worthwhile = -(-kernels.PRODUCTS_OF_A_THREAD // (steps * rows * self.units))
         share = max(worthwhile, -(-streams // config.threads()))
         grain = -(-share // kernels.STREAMS) * kernels.STREAMS
         parallel.parallel_for(kernel, streams, *arrays, grain=grain)
@@ -183,26 +181,18 @@ class Recurrent(Layer):
     def _initial_states(self, bottom: Sequence[Blob]) -> Sequence[Blob]:
         return bottom[self.first_state :]
 
-    def _load_states(self, bottom: Sequence[Blob]) -> None:
-        h, *others = [*self._initial_states(bottom), *self.carried_over.values()]
-        np.multiply(bottom[1].data[0, :, None], h.data.reshape(self.kept.shape[1:]), out=self.kept[0])
-        for state, source in zip(self.inner_states, others, strict=True):
-            state[:1] = source.data
+    def _ends(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> list[np.ndarray]:
+        """The initial states, and where the last ones go."""
+        carried = self.carried_over.values()
+        ends = *self._initial_states(bottom), *carried, *top[1:], *carried
+        return [blob.data.reshape(self.kept.shape[1:]) for blob in ends]
 
-    def _keep_states(self, top: Sequence[Blob], hidden: np.ndarray) -> None:
-        targets = [*top[1:], *self.carried_over.values()]
-        for state, target in zip([hidden, *self.inner_states], targets, strict=True):
-            target.data[...] = state[-1]
-
-    def _offset(self, bottom: Sequence[Blob]) -> np.ndarray:
+    def _write_offset(self, bottom: Sequence[Blob]) -> None:
         """b (+ W_static x_static): what the gates of every step take, by stream."""
-        streams, rows = self.gates.shape[1:]
-        offset = np.empty((streams, rows), self.dtype)
-        offset[...] = self.bias.data
+        parallel.repeated(np.copyto, self.offset, self.bias.data)
         if self.has_static:
-            x_static = bottom[2].data.reshape(streams, -1)
-            gemm.gemm(x_static, self.static_weight.data, offset, transpose_b=True, beta=1.0)
-        return offset
+            x_static = bottom[2].data.reshape(len(self.offset), -1)
+            gemm.gemm(x_static, self.static_weight.data, self.offset, transpose_b=True, beta=1.0)
 
     def _accumulate_params(self, bottom: Sequence[Blob]) -> None:
         x = bottom[0].data.reshape(*self.kept.shape[:2], -1)
@@ -218,7 +208,7 @@ class Recurrent(Layer):
             gemm.gemm(self.gates_diff.sum(axis=0), self.static_weight.data, static_diff)
         for blob, wanted in zip(self._initial_states(bottom), propagate_down[self.first_state :], strict=True):
             if wanted:
-                blob.diff[...] = 0
+                parallel.repeated(np.copyto, blob.diff, 0)
 
     def accumulate(self, output_diff: np.ndarray, bias: Blob | None, *products: tuple[Blob, np.ndarray]) -> None:
         """Add to the gradients of a bias, and of a weight or two with what each has met, as far as they learn."""
@@ -259,16 +249,24 @@ class LSTM(Recurrent):
     projections = 4
     state_names = ("h", "c")
 
-    def run_steps(self, output: np.ndarray, *arrays) -> np.ndarray:
-        self.over_streams(kernels.lstm_steps, *arrays, output, self.inner_states[0])
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        super().setup(bottom, top)
+        self.steady = not (self.has_static or self.param.recurrent_param.debug_info)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        super().reshape(bottom, top)
+        steps, streams, units = self.kept.shape
+        self.cells = aligned((steps + 1, streams, units), self.dtype)
+
+    def run_steps(self, output: np.ndarray, ends: Sequence[np.ndarray], *arrays) -> np.ndarray:
+        self.over_streams(kernels.lstm_steps, *arrays, output, self.cells, *ends)
         return output
 
     def output_backward(self, top: Blob) -> np.ndarray:
         return top.diff
 
     def run_steps_backward(self, *arrays) -> None:
-        c = self.inner_states[0]
-        self.over_streams(kernels.lstm_steps_backward, *arrays, self.gates, c, np.zeros_like(c[0]))
+        self.over_streams(kernels.lstm_steps_backward, *arrays, self.gates, self.cells, self.state_diffs[1])
 
 
 @register("RNN")
@@ -300,8 +298,8 @@ class RNN(Recurrent):
         super().reshape(bottom, top)
         self.hidden = aligned(self.kept.shape, self.dtype)
 
-    def run_steps(self, output: np.ndarray, *arrays) -> np.ndarray:
-        self.over_streams(kernels.rnn_steps, *arrays, self.hidden)
+    def run_steps(self, output: np.ndarray, ends: Sequence[np.ndarray], *arrays) -> np.ndarray:
+        self.over_streams(kernels.rnn_steps, *arrays, self.hidden, *ends)
         output[...] = self.output_bias.data
         gemm.gemm(_matrix(self.hidden), self.output_weight.data, _matrix(output), transpose_b=True, beta=1.0)
         np.tanh(output, out=output)

@@ -5,6 +5,7 @@ import pytest
 
 from blobnet import config
 from blobnet.kernels import parallel, recurrent
+from blobnet.kernels.workspace import CACHE_LINE
 from tests.naive import recurrent as naive
 
 
@@ -98,9 +99,32 @@ def test_rows_times_packed_weights(extents, transposed, dtype, tolerance, kernel
     weights = recurrent.pack(w.T.copy() if transposed else w, "w", transposed)
     for accumulate, backwards in itertools.product((False, True), repeat=2):
         y = before.copy() if accumulate else np.full_like(before, np.nan)
+        pieces = recurrent.pieces_of((x[0], y[0]), 0, rows, weights)
         recurrent.multiply(
-            3, 1 + rows, rows, x.reshape(-1), inputs, weights, y.reshape(-1), outputs, accumulate, backwards
+            3, 1 + rows, rows, x.reshape(-1), inputs, weights, y.reshape(-1), outputs, accumulate, backwards, pieces
         )
         expected = x[:, 1:].astype(float) @ w.T + accumulate * before[:, 1:]
         np.testing.assert_allclose(y[:, 1:], expected, rtol=0, atol=tolerance * inputs)
         np.testing.assert_array_equal(y[:, 0], before[:, 0] if accumulate else np.nan)
+
+
+def test_the_pieces_of_rows_cover_them():
+    weights = recurrent.pack(np.zeros((5, 40), np.float32), "w")
+    first, second = np.empty((9, 2048), np.float32), np.empty((9, 10), np.float32)
+    pieces, size = recurrent.pieces_of((first, second), 2, 3, weights), 40 * CACHE_LINE
+    starts = first[2:].ctypes.data, second[2:].ctypes.data
+    assert list(pieces) == [*range(starts[0], starts[0] + 3 * 8192, size), starts[1]]
+
+
+def test_products_of_all_rows_are_the_same_on_any_number_of_threads(monkeypatch):
+    random = np.random.default_rng(4)
+    x, w = (random.normal(size=shape).astype(np.float32) for shape in ((700, 90), (50, 90)))
+    monkeypatch.setattr(recurrent, "PRODUCTS_OF_A_THREAD", 1)
+    results = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(config, "threads", lambda count=threads: count)
+        results.append(np.full((700, 50), np.nan, np.float32))
+        recurrent.multiply_all(x, recurrent.pack(w, "w"), results[-1])
+    np.testing.assert_allclose(results[0], x.astype(float) @ w.T, rtol=0, atol=1e-3)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])

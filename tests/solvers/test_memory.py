@@ -38,12 +38,12 @@ def test_a_lean_training_takes_less(tmp_path):
 
 
 def test_what_a_layer_keeps_in_lists_counts():
-    """6 steps of 5 streams, 7 units: gates with their diffs, cont h, and c from before the first."""
+    """6 steps of 5 streams, 7 units: gates with their diffs, cont h, c; and once an offset, and diffs of h and c."""
     net = net_from_text("""
         layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 6 dim: 5 dim: 3 } } }
         layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 6 dim: 5 } } }
         layer { name: "lstm" type: "LSTM" bottom: "x" bottom: "cont" top: "h" recurrent_param { num_output: 7 } }""")
-    elements = 6 * 5 * (2 * 4 * 7 + 7) + (6 + 1) * 5 * 7
+    elements = 6 * 5 * (2 * 4 * 7 + 7) + (6 + 1) * 5 * 7 + 5 * (4 * 7 + 2 * 7)
     assert memory.kept_bytes(net.layers[-1], net.bottoms[-1], net.tops[-1]) == elements * FLOATS
 
 
