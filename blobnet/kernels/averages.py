@@ -12,9 +12,10 @@ import numpy as np
 
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
-from blobnet.kernels.lanes import AT_ONCE, add_row, add_vectors, divide_vector, turn, turn_back
+from blobnet.kernels.lanes import add_row, add_vectors, divide_vector, turn, turn_back
 from blobnet.kernels.pooling import Window, spans_of
 from blobnet.kernels.rows import at, loop
+from blobnet.kernels.tiles import TURNED_AT_ONCE
 
 
 class Rectangles(NamedTuple):
@@ -69,7 +70,7 @@ def sum_rectangles(start, stop, source, rectangles: Rectangles, target):
     H, W = source.shape[1:]
     PH, PW = target.shape[1:]
     lanes, dtype = simd.VECTOR_BYTES // source.itemsize, source.dtype.type
-    chunk, band = min(H, max(1, AT_ONCE // W)), min(PH, max(1, AT_ONCE // max(W, PW)))
+    chunk, band = min(H, max(1, TURNED_AT_ONCE // W)), min(PH, max(1, TURNED_AT_ONCE // max(W, PW)))
     turned, lines = np.empty((chunk * W + lanes) * lanes, source.dtype), np.empty(band * W * lanes, source.dtype)
     sums = np.empty((band * PW + lanes) * lanes, source.dtype)
     starts, target_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)

@@ -41,11 +41,8 @@ from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, repeated
 from blobnet.kernels.product import Layout
+from blobnet.kernels.tiles import FRAMES_AT_ONCE, PIXELS_AT_ONCE
 from blobnet.kernels.workspace import work_array
-
-# Where images are copied into frames first: output pixels that they are gathered for, enough for full blocks on every
-# thread, or elements of frames, if that is more images: both stay in the cache.
-PIXELS_AT_ONCE, FRAMES_AT_ONCE = 8192, 1 << 18
 
 # Convolution by one pixel leaves pixels unpacked where a plane has so many vectors, of which the last is not full, and
 # there are pixels enough for all threads, but at most so many channels: at 56 x 56, 64 filters of 256 channels take

@@ -16,11 +16,7 @@ from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.lanes import add_vectors, turn, turn_back
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.patches import Frame
-
-# Neighbouring pixels that are summed at once: rows of ImageNet's nets are multiples of 7.
-PIXELS = 7
-# Taps whose gradients are summed at once.
-TAPS = 9
+from blobnet.kernels.tiles import DEPTHWISE_PIXELS, DEPTHWISE_TAPS
 
 
 class Sums(NamedTuple):
@@ -149,10 +145,10 @@ def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, e
 
 @inlined
 def sum_row(weights, framed, sums, row, offsets, lanes, total):
-    """A row of results, PIXELS at once; the last of them end where the row ends."""
+    """A row of results, DEPTHWISE_PIXELS at once; the last of them end where the row ends."""
     source, target, count, first, last = sums.rows[row]
     x_step, y_step = sums.source_step * lanes, sums.target_step * lanes
-    strip = PIXELS if count >= PIXELS else 1
+    strip = DEPTHWISE_PIXELS if count >= DEPTHWISE_PIXELS else 1
     for q in range(0, count, strip):
         q = min(q, count - strip)
         x, y = source * lanes + q * x_step, target * lanes + q * y_step
@@ -162,7 +158,7 @@ def sum_row(weights, framed, sums, row, offsets, lanes, total):
             _sum_strip(weights, framed, x, offsets, first, last, x_step, total, y, y_step)
 
 
-_sum_one, _sum_strip = simd.weighted_sums(1), simd.weighted_sums(PIXELS)
+_sum_one, _sum_strip = simd.weighted_sums(1), simd.weighted_sums(DEPTHWISE_PIXELS)
 
 
 @jit
@@ -190,8 +186,8 @@ def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work)
             for row in range(len(sums.rows)):
                 source, target, count, _, _ = sums.rows[row]
                 place, step = source * lanes, sums.source_step * lanes
-                whole = taps // TAPS * TAPS
-                for t in range(0, whole, TAPS):
+                whole = taps // DEPTHWISE_TAPS * DEPTHWISE_TAPS
+                for t in range(0, whole, DEPTHWISE_TAPS):
                     _multiply_taps(turned, target * lanes, framed, place, offsets, t, step, count, gradients)
                 for t in range(whole, taps):
                     _multiply_tap(turned, target * lanes, framed, place, offsets, t, step, count, gradients)
@@ -200,7 +196,7 @@ def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work)
                 dw[first + lane, t] += gradients[t * lanes + lane]
 
 
-_multiply_tap, _multiply_taps = simd.products_with_shifts(1), simd.products_with_shifts(TAPS)
+_multiply_tap, _multiply_taps = simd.products_with_shifts(1), simd.products_with_shifts(DEPTHWISE_TAPS)
 
 
 @inlined

@@ -18,12 +18,10 @@ from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.instructions import Emitter, constant, opened
 from blobnet.kernels.parallel import parallel_for, repeated
 from blobnet.kernels.rows import at, total
+from blobnet.kernels.tiles import DEPTHWISE_BAND
 from blobnet.kernels.workspace import work_array
 
 TAPS = 3
-# Bytes of a band of rows, which all strips go down while it is in the nearest cache. When a vector is read or written,
-# what lies so far behind it is fetched: 64 channels of 112 x 112, batch 16, stride 2, take 1.4 ms instead of 2.1.
-_BAND = 1 << 14
 # Pixels whose gradients are added in float32, before float64 takes them: those of several small images.
 _PIXELS = 1 << 10
 
@@ -85,7 +83,7 @@ def correlate(start, stop, x, w, bias, sizes, stride, y):
 
 @jit
 def _rows_at_once(width, itemsize):
-    return max(1, _BAND // (width * itemsize))
+    return max(1, DEPTHWISE_BAND // (width * itemsize))
 
 
 def _rows_correlated(stride: int):
@@ -288,7 +286,7 @@ class _Strip:
         return [self._emitter.builder.add(start, column) for column in self._columns]
 
     def _fetch(self, place: ir.Value, to_write: bool = False) -> None:
-        later = self._emitter.builder.add(place, constant(_BAND // self._emitter.itemsize))
+        later = self._emitter.builder.add(place, constant(DEPTHWISE_BAND // self._emitter.itemsize))
         self._emitter.fetch(self._plane, later, cache=1, to_write=to_write)
 
 

@@ -6,15 +6,13 @@ from blobnet.kernels import rows, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.parallel import parallel_for, succeeds
 from blobnet.kernels.rows import at
-
-# Elements that are searched at once.
-BLOCK = 1 << 16
+from blobnet.kernels.tiles import SEARCHED_AT_ONCE
 
 
 def all_finite(array: np.ndarray) -> bool:
     """Whether there is neither NaN nor infinity. A recording is repeated as long as the answer is yes."""
     values = array.reshape(-1)
-    if len(values) <= BLOCK:
+    if len(values) <= SEARCHED_AT_ONCE:
         return succeeds(expect_finite, len(values), values)
     sums = np.zeros(blocks(len(values)), values.dtype)
     search(values, sums)
@@ -23,7 +21,7 @@ def all_finite(array: np.ndarray) -> bool:
 
 def blocks(count: int) -> int:
     """How many blocks so many elements have."""
-    return -(-count // BLOCK)
+    return -(-count // SEARCHED_AT_ONCE)
 
 
 def search(values: np.ndarray, sums: np.ndarray) -> None:
@@ -35,7 +33,7 @@ def search(values: np.ndarray, sums: np.ndarray) -> None:
 def search_blocks(start, stop, values, sums):
     """sums[i] = ``sum_of_nothing`` of block i."""
     for block in range(start, stop):
-        sums[block] = sum_of_nothing(values[block * BLOCK : (block + 1) * BLOCK])
+        sums[block] = sum_of_nothing(values[block * SEARCHED_AT_ONCE : (block + 1) * SEARCHED_AT_ONCE])
 
 
 def _nothing(emitter, numbers, x):

@@ -10,9 +10,6 @@ from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import constant, opened
 
-# Pixels of a plane that are turned, or summed, at once: of all lanes they stay in the nearest cache.
-AT_ONCE = 256
-
 
 @jit
 def turn(planes, first, count, starts, turned, target):

@@ -18,9 +18,10 @@ from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import Emitter
 from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.tiles import TILE_ROWS, TILE_VECTORS
 
 # Sums under way at once, as many as in the innermost loop of the matrix product: enough to hide the latency.
-CHAINS = simd.TILE_ROWS * simd.TILE_VECTORS
+CHAINS = TILE_ROWS * TILE_VECTORS
 STEPS = 1 << 21
 COPIED_BYTES = 1 << 27
 REPEATS = 5

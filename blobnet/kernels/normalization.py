@@ -16,15 +16,13 @@ from llvmlite import ir
 from blobnet.kernels import rows, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.rows import at
+from blobnet.kernels.tiles import NORMALIZED_AT_ONCE, WINDOW_COLUMNS
 
 # Loops over vectors need no liberties, and without them their variants, such as those in place, give the same bits.
 exact = functools.partial(jit, fastmath=False)
 
 # Elements of a row that are summed in their own type before they go to a float64 sum.
 _PIECE = 1024
-
-# Elements of an array that stay in the second cache, beside as many of another.
-_AT_ONCE = 1 << 17
 
 
 class Line(NamedTuple):
@@ -189,7 +187,7 @@ def sums_and_line_gradient(start, stop, x, dy, joined, line: Line, sum_g, sum_pr
 
     joined  a ``Joined``, or None
     """
-    channels = max(1, _AT_ONCE // (x.shape[0] * x.shape[2]))
+    channels = max(1, NORMALIZED_AT_ONCE // (x.shape[0] * x.shape[2]))
     for first in range(start, stop, channels):
         last = min(first + channels, stop)
         gradient_sums(first, last, x, dy, joined, line, sum_g, sum_product)
@@ -322,10 +320,6 @@ class Response(NamedTuple):
     k: float
 
 
-# Columns that are done at once where windows span rows only: a block of hundreds of rows stays in the second cache.
-_COLUMNS = 256
-
-
 @exact
 def response_forward(start, stop, x, response: Response, scale, y):
     """s goes to ``scale``."""
@@ -392,7 +386,7 @@ class _WindowSizes(NamedTuple):
 def _window_memory(x, response):
     """Sizes, and memory for values with zeros around them, for their sums down the columns and over windows."""
     _, A, B = x.shape
-    width = B if response.half_b else min(B, _COLUMNS)
+    width = B if response.half_b else min(B, WINDOW_COLUMNS)
     pitch = width + 2 * response.half_b
     sizes = _WindowSizes(response.half_a, response.half_b, A, width, pitch)
     around = np.zeros((A + 2 * response.half_a) * pitch, x.dtype)

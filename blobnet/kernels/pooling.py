@@ -9,10 +9,11 @@ import numpy as np
 from blobnet.kernels import simd, windows
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import run_rows
-from blobnet.kernels.lanes import AT_ONCE, turn, turn_back
+from blobnet.kernels.lanes import turn, turn_back
 from blobnet.kernels.parallel import scratch
 from blobnet.kernels.random import bits
 from blobnet.kernels.rows import at
+from blobnet.kernels.tiles import TURNED_AT_ONCE
 from blobnet.kernels.windows import meet_cells
 
 
@@ -51,7 +52,7 @@ def find_largest(x: np.ndarray, window: Window, y: np.ndarray, mask: np.ndarray)
         work = scratch(math.prod(frame), x.dtype)
         run_rows(largest_along_rows, planes, H * W, x.reshape(-1), (H, W), window, frame, *results, scratch=work)
     else:
-        chunk, band = min(H, max(1, AT_ONCE // W)), min(PH, max(1, AT_ONCE // PW))
+        chunk, band = min(H, max(1, TURNED_AT_ONCE // W)), min(PH, max(1, TURNED_AT_ONCE // PW))
         work = scratch((chunk * W + 2 * band * PW + 3 * lanes) * lanes, x.dtype)
         spans = spans_of(window, (H, W), (PH, PW))
         run_rows(largest_across, planes, H * W, x.reshape(-1), (H, W), *spans, chunk, band, *results, scratch=work)

@@ -30,28 +30,26 @@ import numpy as np
 from blobnet import config
 from blobnet.kernels import parallel, simd
 from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels.tiles import (
+    BLOCK_COLUMNS,
+    BLOCK_DEPTH,
+    BLOCK_DEPTH_KEPT,
+    BLOCK_ROWS,
+    BLOCK_ROWS_KEPT,
+    ROWS_AHEAD,
+    TILE_ROWS,
+    TILE_VECTORS,
+)
 from blobnet.kernels.workspace import CACHE_LINE, work_array
 
-MR = simd.TILE_ROWS
-NV = simd.TILE_VECTORS
-
-# Most rows, columns and depth of a block of float32; half as many columns and half as deep for float64. Of nine
-# settings, over products and layers of AlexNet, ResNet, CIFAR-10 quick and LeNet, all lie within 3 % of the best.
-BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH = 256, 384, 256
-
-# Likewise where a was packed for good and b is read in place: nothing is packed for a block, so that rows are shared
-# out where columns are few, and what is read of both stays in the first cache. 3 x 3 filters on two threads: 512 of 512
-# channels over 7 x 7 pixels 1.3 to 1.05 ms, 256 of 256 over 14 x 14 pixels 1.2 to 0.93, over eight of these 4.4 to 3.2.
-BLOCK_ROWS_KEPT, BLOCK_DEPTH_KEPT = 64, 128
+MR = TILE_ROWS
+NV = TILE_VECTORS
 
 # Multiplications below which a second thread costs more than it gives.
 WORTH_A_THREAD = 1 << 20
 
 # From this part of a's vectors in use it pays to read b in place: 50 filters gain nothing, 20 lose a fifth.
 LEAST_FILL = 0.75
-
-# Rows of results that are fetched before they are written: 51 MB in rows of 1.5 KB take 4.0 ms instead of 6.4.
-ROWS_AHEAD = 4
 
 # Blocks of columns from which a is packed once for all of them, and how many elements it then has at least and at
 # most: 256 channels of 1024, 14 x 14, batch 8, on one thread 6.37 to 6.05 ms, their gradients 6.98 to 6.36.

@@ -17,6 +17,7 @@ from blobnet.kernels import product, simd
 from blobnet.kernels._jit import FASTMATH, jit
 from blobnet.kernels.exponential import sigmoid, tanh
 from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.tiles import RECURRENT_AHEAD, RECURRENT_DEPTH, RECURRENT_PANELS, RECURRENT_ROWS, RECURRENT_STEPS
 from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 _ONE = np.float32(1)
@@ -25,29 +26,11 @@ _ONE = np.float32(1)
 # compiled was not always that of code which is loaded.
 _IN_ORDER = FASTMATH - {"reassoc"}
 
-# Inputs of the weights that are multiplied at once. With half as many, sums go to memory and back so often that 64
-# streams of 512 cells take 2 to 4 % more.
-DEPTH = 512
-
-# Panels of a slice that are multiplied one after the other for each tile of rows: they stay in the second cache. Those
-# to be multiplied next come there meanwhile, so that 4 MB of weights, for 512 cells, take 6 % less time in all passes.
-PANELS = 3
-
-# Inputs from those that are multiplied to those whose weights are fetched from the second cache to the first: with 16
-# streams of 512 cells, steps take 2 to 4 % less.
-NEXT = 16
-
 # Streams that are multiplied at a time.
 STREAMS = product.MR
 
 # Elements of weights that are worth a thread's while to pack.
 PACKED_BY_A_THREAD = 1 << 14
-
-# Rows that are multiplied at a time, so that weights come to the second cache once for all of them.
-ROWS = 256
-
-# Steps whose inputs are projected at a time, likewise.
-AHEAD = 16
 
 # Multiplications that are worth a thread's while.
 PRODUCTS_OF_A_THREAD = 1 << 19
@@ -61,7 +44,7 @@ class Weights(NamedTuple):
     panel: int  # outputs of a panel; 0: w lies as it is, and the textbook's loops multiply
     pairs: int  # the output from which on panels are of two vectors: one vector alone would take twice its time
     lanes: int
-    slice: int  # elements of the panels for DEPTH inputs
+    slice: int  # elements of the panels for RECURRENT_DEPTH inputs
     packed: np.ndarray
 
 
@@ -75,10 +58,10 @@ def pack(w: np.ndarray, use: str, transposed: bool = False) -> Weights:
     panel = product.NV * lanes
     vectors = -(-outputs // lanes)
     pairs = (vectors - 4) * lanes if vectors > 1 and vectors % product.NV == 1 else outputs
-    slices, size = -(-inputs // DEPTH), DEPTH * vectors * lanes
+    slices, size = -(-inputs // RECURRENT_DEPTH), RECURRENT_DEPTH * vectors * lanes
     weights = Weights(outputs, inputs, panel, pairs, lanes, size, work_array(use, (slices * size,), w.dtype))
     panels = -(-pairs // panel) + -(-(outputs - pairs) // (2 * lanes))
-    grain = -(-PACKED_BY_A_THREAD // (panel * max(1, min(DEPTH, inputs))))
+    grain = -(-PACKED_BY_A_THREAD // (panel * max(1, min(RECURRENT_DEPTH, inputs))))
     parallel_for(pack_panels, slices * panels, w.reshape(-1), layout, weights, panels, grain=grain)
     return weights
 
@@ -88,18 +71,18 @@ def pack_panels(start, stop, w, layout: product.Layout, weights: Weights, panels
     """Pack the panels start to stop of all slices, of which each has so many."""
     lanes = weights.lanes
     for item in range(start, stop):
-        k, m, width = item // panels * DEPTH, item % panels * weights.panel, weights.panel
+        k, m, width = item // panels * RECURRENT_DEPTH, item % panels * weights.panel, weights.panel
         if m >= weights.pairs and weights.pairs < weights.outputs:
             m, width = weights.pairs + (item % panels - weights.pairs // width) * 2 * lanes, 2 * lanes
-        m_stop, k_stop = min(m + width, weights.outputs), min(k + DEPTH, weights.inputs)
-        target = weights.packed[k // DEPTH * weights.slice + m * height(weights, k) :]
+        m_stop, k_stop = min(m + width, weights.outputs), min(k + RECURRENT_DEPTH, weights.inputs)
+        target = weights.packed[k // RECURRENT_DEPTH * weights.slice + m * height(weights, k) :]
         product.pack(w, layout, 0, m, m_stop, k, k_stop, target, width, lanes, lanes)
 
 
 @jit
 def height(weights, k):
     """Rows that a panel of the slice from k on has room for: whole blocks of lanes, which ``product.pack`` writes."""
-    return -(-min(DEPTH, weights.inputs - k) // weights.lanes) * weights.lanes
+    return -(-min(RECURRENT_DEPTH, weights.inputs - k) // weights.lanes) * weights.lanes
 
 
 def multiply_all(x: np.ndarray, weights: Weights, y: np.ndarray) -> None:
@@ -111,8 +94,8 @@ def multiply_all(x: np.ndarray, weights: Weights, y: np.ndarray) -> None:
 @jit
 def multiply_rows(start, stop, x, weights: Weights, y):
     """``multiply_all`` for the rows start to stop."""
-    for n in range(start, stop, ROWS):
-        rows, i, j = min(ROWS, stop - n), n * weights.inputs, n * weights.outputs
+    for n in range(start, stop, RECURRENT_ROWS):
+        rows, i, j = min(RECURRENT_ROWS, stop - n), n * weights.inputs, n * weights.outputs
         multiply(1, rows, rows, x, i, weights, y, j, False, False, _NOTHING)
 
 
@@ -135,9 +118,9 @@ def multiply(steps, streams, rows, x, i, weights, y, j, accumulate, backwards, p
                     for k in range(K):
                         y[j + n * M + m] += weights.packed[m * K + k] * x[i + n * K + k]
         return
-    slices = -(-K // DEPTH)
+    slices = -(-K // RECURRENT_DEPTH)
     for number in range(slices):
-        k = (slices - 1 - number if backwards else number) * DEPTH
+        k = (slices - 1 - number if backwards else number) * RECURRENT_DEPTH
         fetched = pieces if number + 1 == slices else pieces[:0]
         multiply_slice(steps, streams, rows, x, i + k, k, weights, y, j, accumulate or number > 0, backwards, fetched)
 
@@ -147,7 +130,7 @@ def multiply_slice(steps, streams, rows, x, i, k, weights, y, j, accumulate, bac
     """What the slice of the weights from k on gives, or adds to y."""
     M, K = weights.outputs, weights.inputs
     tile = np.empty(product.MR * weights.panel, y.dtype)
-    group = PANELS * weights.panel
+    group = RECURRENT_PANELS * weights.panel
     groups = max(1, -(-weights.pairs // group))
     for number in range(groups):
         first = (groups - 1 - number if backwards else number) * group
@@ -158,7 +141,7 @@ def multiply_slice(steps, streams, rows, x, i, k, weights, y, j, accumulate, bac
             for n in range(t * streams, t * streams + rows, product.MR):
                 count = min(product.MR, t * streams + rows - n)
                 later = distance + tiles * weights.lanes if distance and tiles < product.NV else 0
-                part = pieces[(number * -(-rows // product.MR) + tiles) * PANELS :]
+                part = pieces[(number * -(-rows // product.MR) + tiles) * RECURRENT_PANELS :]
                 tiles += 1
                 multiply_panels(
                     first, last, count, x, i + n * K, k, weights, y, j + n * M, accumulate, tile, later, part
@@ -173,7 +156,7 @@ def multiply_panels(first, last, rows, x, i, k, weights, y, j, accumulate, tile,
     With each panel comes one of the pieces.
     """
     M, K, MR = weights.outputs, weights.inputs, product.MR
-    depth, start, panel_rows = min(DEPTH, K - k), k // DEPTH * weights.slice, height(weights, k)
+    depth, start, panel_rows = min(RECURRENT_DEPTH, K - k), k // RECURRENT_DEPTH * weights.slice, height(weights, k)
     m_next = first
     while m_next < last:
         m = m_next
@@ -202,7 +185,7 @@ def multiply_panels(first, last, rows, x, i, k, weights, y, j, accumulate, tile,
             copy_rows(tile, 0, step, y, place, M, together, columns)
 
 
-_multiply_whole = simd.tile_product(product.NV, fetches=True, ahead=NEXT, elsewhere=True)
+_multiply_whole = simd.tile_product(product.NV, fetches=True, ahead=RECURRENT_AHEAD, elsewhere=True)
 
 _NOTHING = np.empty(0, np.int64)
 
@@ -210,7 +193,7 @@ _NOTHING = np.empty(0, np.int64)
 @jit
 def pieces_of(matrices, row, rows, weights):
     """Rows of matrices, from ``row`` on, as addresses of pieces, of which one can come while a panel is multiplied."""
-    size = min(DEPTH, weights.inputs) * CACHE_LINE
+    size = min(RECURRENT_DEPTH, weights.inputs) * CACHE_LINE
     most = 0
     for matrix in matrices:
         most += 1 + rows * matrix.shape[1] * matrix.itemsize // size
@@ -233,14 +216,14 @@ def copy_rows(source, i, i_row, target, j, j_row, rows, columns):
 
 @jit
 def start_step(start, stop, step, x, cont, input_w, h_w, kept, gates, h, h_before, read):
-    """gates = W_x x + W_h kept, of which W_x x for AHEAD steps at a time; kept = cont h of the step before.
+    """gates = W_x x + W_h kept, of which W_x x for RECURRENT_STEPS steps at a time; kept = cont h of the step before.
 
     Meanwhile the next step's rows of the matrices ``read`` [T N, ...] come to the second cache.
     """
     T, N, M = gates.shape
     sums, row = gates.reshape(-1), step * N + start
-    if step % AHEAD == 0:
-        steps, i = min(AHEAD, T - step), row * input_w.inputs
+    if step % RECURRENT_STEPS == 0:
+        steps, i = min(RECURRENT_STEPS, T - step), row * input_w.inputs
         multiply(steps, N, stop - start, x.reshape(-1), i, input_w, sums, row * M, False, False, _NOTHING)
     known = h[step - 1] if step > 0 else h_before
     for n in range(start, stop):

@@ -13,19 +13,8 @@ import numpy as np
 from blobnet import config
 from blobnet.kernels import gemm, parallel, product, simd
 from blobnet.kernels._jit import FASTMATH, jit
+from blobnet.kernels.tiles import GRADIENT_AHEAD, GRADIENT_DEPTH, GRADIENT_ROWS, GRADIENT_VECTORS
 from blobnet.kernels.workspace import CACHE_LINE
-
-# Rows of a slice. With more, a panel of outputs leaves too little of the first cache to the panels it is multiplied by.
-DEPTH = 128
-
-# Vectors of outputs in a block: two panels of three and one of two.
-VECTORS = 8
-
-# Rows that are added to the sums of a bias at a time.
-TOGETHER = 8
-
-# Vectors of each row of a gradient from those that are written to those that are fetched to be written.
-AHEAD = 4
 
 
 def add_gradients(
@@ -52,7 +41,7 @@ def add_gradients(
     for met, gradient, grows in (*products, nothing, nothing)[:2]:
         arrays += [met, gradient, grows]
         rows += _whole(met.shape[1], diff.itemsize)
-    size = (product.NV * lanes + _width(diff.itemsize)) * DEPTH + rows * _row(diff.itemsize)
+    size = (product.NV * lanes + _width(diff.itemsize)) * GRADIENT_DEPTH + rows * _row(diff.itemsize)
     scratch = parallel.scratch(size, diff.dtype)
     bias = np.empty(outputs, diff.dtype) if bias_gradient is None else bias_gradient
     parallel.parallel_for(add_blocks, outputs, diff, *arrays, bias, bias_grows, grain=2 * lanes, scratch=scratch)
@@ -61,7 +50,7 @@ def add_gradients(
 @jit
 def _row(itemsize):
     """Elements from row to row of a block of sums: at a power of two they would share few places of a cache."""
-    return (VECTORS * simd.VECTOR_BYTES + CACHE_LINE) // itemsize
+    return (GRADIENT_VECTORS * simd.VECTOR_BYTES + CACHE_LINE) // itemsize
 
 
 @jit
@@ -81,16 +70,16 @@ def add_blocks(start, stop, diff, first, first_gradient, first_grows,
                second, second_gradient, second_grows, bias_gradient, bias_grows, work):  # fmt: skip
     """``add_gradients`` for the outputs start to stop."""
     (K, M), lanes, row = diff.shape, simd.VECTOR_BYTES // diff.itemsize, _row(diff.itemsize)
-    panel, rest = work[: product.NV * lanes * DEPTH], work[product.NV * lanes * DEPTH :]
-    edge, first_sums = rest[: _width(diff.itemsize) * DEPTH], rest[_width(diff.itemsize) * DEPTH :]
+    panel, rest = work[: product.NV * lanes * GRADIENT_DEPTH], work[product.NV * lanes * GRADIENT_DEPTH :]
+    edge, first_sums = rest[: _width(diff.itemsize) * GRADIENT_DEPTH], rest[_width(diff.itemsize) * GRADIENT_DEPTH :]
     second_sums = first_sums[_whole(first.shape[1], diff.itemsize) * row :]
-    totals = np.empty(VECTORS * lanes)
-    for m in range(start, stop, VECTORS * lanes):
-        count = min(VECTORS * lanes, stop - m)
+    totals = np.empty(GRADIENT_VECTORS * lanes)
+    for m in range(start, stop, GRADIENT_VECTORS * lanes):
+        count = min(GRADIENT_VECTORS * lanes, stop - m)
         totals[:] = 0
-        for k in range(0, K, DEPTH):
-            depth = min(DEPTH, K - k)
-            later = (k + DEPTH) * M + m if k + DEPTH < K else m + VECTORS * lanes
+        for k in range(0, K, GRADIENT_DEPTH):
+            depth = min(GRADIENT_DEPTH, K - k)
+            later = (k + GRADIENT_DEPTH) * M + m if k + GRADIENT_DEPTH < K else m + GRADIENT_VECTORS * lanes
             done = 0
             while done < count:
                 left = -(-(count - done) // lanes)
@@ -98,7 +87,7 @@ def add_blocks(start, stop, diff, first, first_gradient, first_grows,
                 columns = panel[: depth * vectors * lanes].reshape(depth, vectors * lanes)
                 copy_columns(diff, k, m + done, min(vectors * lanes, count - done), columns)
                 add_totals(columns, totals[done : done + vectors * lanes])
-                fetched = VECTORS if done == 0 else 0
+                fetched = GRADIENT_VECTORS if done == 0 else 0
                 multiply_columns(first, k, columns, edge, first_sums[done:], vectors, diff, later, fetched)
                 multiply_columns(second, k, columns, edge, second_sums[done:], vectors, diff, later, 0)
                 done += vectors * lanes
@@ -124,11 +113,11 @@ def copy_columns(source, k, start, count, columns):
 def add_totals(rows, totals):
     """The totals grow by these rows."""
     simd.prefer_widest_vectors()
-    whole = len(rows) - len(rows) % TOGETHER
-    for k in range(0, whole, TOGETHER):
+    whole = len(rows) - len(rows) % GRADIENT_ROWS
+    for k in range(0, whole, GRADIENT_ROWS):
         for m in range(rows.shape[1]):
             total = totals[m]
-            for row in range(k, k + TOGETHER):
+            for row in range(k, k + GRADIENT_ROWS):
                 total += rows[row, m]
             totals[m] = total
     for k in range(whole, len(rows)):
@@ -175,7 +164,7 @@ def write_transposed(sums, gradient, m, count, grows):
         for d in range(0, D, lanes):
             place = (m + column) * D + d
             for c in range(rows):
-                simd.fetch_to_write(flat, place + c * D + AHEAD * lanes, lanes)
+                simd.fetch_to_write(flat, place + c * D + GRADIENT_AHEAD * lanes, lanes)
             simd.write_transposed(
                 flat, place, D, rows, sums, d * row + column, row, nothing, 0, lowest, flat, grows, min(lanes, D - d)
             )

@@ -12,14 +12,8 @@ from numba.extending import intrinsic
 
 from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import Emitter, opened
+from blobnet.kernels.tiles import ROW_AHEAD, ROW_VECTORS
 from blobnet.kernels.workspace import CACHE_LINE
-
-# Vectors in hand at once: so many additions of a sum need not wait for each other.
-VECTORS = 4
-
-# Bytes ahead of those in hand that are fetched, to be read or to be written, into the rows that follow as well: rows of
-# 1 to 12 KB, 26 MB of results in all, 5 to 3.5 ms on one thread and 2.4 to 1.7 on two; nothing lost in the cache.
-AHEAD = 512
 
 
 @intrinsic
@@ -53,11 +47,13 @@ def loop(formula: Callable, sums: int = 0):
         def emit(context, builder, signature, arguments):
             row = _Row(context, builder, signature, arguments, formula)
             lanes, count = row.emitter.lanes, arguments[0]
-            accumulators = [[row.new_sum() for _ in range(sums)] for _ in range(VECTORS)]
-            start, block, vector = (ir.Constant(count.type, number) for number in (0, VECTORS * lanes, lanes))
+            accumulators = [[row.new_sum() for _ in range(sums)] for _ in range(ROW_VECTORS)]
+            start, block, vector = (ir.Constant(count.type, number) for number in (0, ROW_VECTORS * lanes, lanes))
             blocks, vectors = (builder.mul(builder.sdiv(count, size), size) for size in (block, vector))
             with cgutils.for_range_slice(builder, start, blocks, block) as (first, _):
-                row.fetch(builder.add(first, ir.Constant(count.type, AHEAD // row.emitter.itemsize)), VECTORS * lanes)
+                row.fetch(
+                    builder.add(first, ir.Constant(count.type, ROW_AHEAD // row.emitter.itemsize)), ROW_VECTORS * lanes
+                )
                 for number, accumulator in enumerate(accumulators):
                     row.compute(builder.add(first, ir.Constant(count.type, number * lanes)), accumulator)
             with cgutils.for_range_slice(builder, blocks, vectors, vector) as (first, _):

@@ -26,16 +26,10 @@ from blobnet.kernels.instructions import constant, opened
 from blobnet.kernels.parallel import parallel_for, repeated, scratch
 from blobnet.kernels.patches import Axis
 from blobnet.kernels.product import MOST_PARTS, even_part
-from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
+from blobnet.kernels.tiles import FRAME_BYTES, FRAME_BYTES_BACKWARD, TILE_ROWS, TILE_VECTORS
+from blobnet.kernels.tiles import SHALLOW_FILTERS as FILTERS
+from blobnet.kernels.tiles import SHALLOW_TAPS as TAPS
 from blobnet.kernels.workspace import work_array
-
-# Filters and taps of a tile of gradients.
-FILTERS, TAPS = TILE_ROWS // 2, 5
-
-# Bytes of a frame that all filters meet in the second cache, and of one that they meet, with so many bytes of a tile's
-# gradients of the output, in the first.
-FORWARD_BYTES, BACKWARD_BYTES = 1 << 16, 3 << 14
-
 
 # Most channels, and most products of a filter for one pixel, in all and wasted at the ends of rows, with which it pays:
 # 32 filters of 8 x 3 x 3 at 56 x 56 take 3.6 ms instead of 5.1 forward but 4.3 instead of 4.1 backward, 64 of
@@ -158,7 +152,7 @@ def forward(
 
     Where y has more channels, there is a bias.
     """
-    bands = bands_of(geometry, x.shape[1], simd.lanes(x.dtype), FORWARD_BYTES // x.itemsize)
+    bands = bands_of(geometry, x.shape[1], simd.lanes(x.dtype), FRAME_BYTES // x.itemsize)
     bias = np.zeros(y.shape[1], y.dtype) if bias is None else bias
     args = x, w, y, first, bands, bias, y.dtype.type(least), y if addend is None else addend, addend is not None
     parallel_for(correlate, len(x) * bands.count, *args, scratch=_frames(x, bands))
@@ -167,7 +161,7 @@ def forward(
 def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Geometry, beta: int) -> None:
     """``convolution.backward_weights``. Parts of the bands are summed apart, and then one after the other."""
     lanes = simd.lanes(x.dtype)
-    bands = bands_of(geometry, x.shape[1], lanes, BACKWARD_BYTES // x.itemsize, FILTERS)
+    bands = bands_of(geometry, x.shape[1], lanes, FRAME_BYTES_BACKWARD // x.itemsize, FILTERS)
     parts, depth = min(len(x) * bands.count, MOST_PARTS), len(bands.taps)
     tiles = -(-len(dw) // FILTERS), -(-depth // TAPS)
     sums = work_array("parts", (parts, *tiles, -(-FILTERS * TAPS // lanes) * lanes), dw.dtype)

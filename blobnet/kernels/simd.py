@@ -3,20 +3,15 @@
 Each function below is a numba intrinsic: called in a kernel as ``copy_first(target, i, source, j, n)``, it writes the
 instructions (``instructions``, LLVM's) in place of the call. Arrays are C-contiguous; positions count elements from the
 start of the memory.
-
-The sizes of the matrix product's tile follow from the number of vector registers: MR x NV vectors of sums,
-NV of one operand and one of the other must fit (Goto and van de Geijn 2008, section 6).
 """
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from blobnet.kernels.instructions import REGISTERS, VECTOR_BYTES, constant, opened
+from blobnet.kernels.instructions import VECTOR_BYTES, constant, opened
+from blobnet.kernels.tiles import TILE_ROWS
 from blobnet.kernels.workspace import CACHE_LINE
-
-TILE_ROWS = 8 if REGISTERS == 32 else 4  # MR
-TILE_VECTORS = 3  # NV
 
 
 def lanes(dtype) -> int:

@@ -17,16 +17,10 @@ from blobnet.kernels import patches, product, simd
 from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
-
-# Most elements of a block's filters and columns, or of a channel's columns and the gradients for them: they stay in
-# the second cache.
-AT_ONCE = 1 << 18
+from blobnet.kernels.tiles import SPREAD_AT_ONCE, SPREAD_PANELS
 
 # Pixels of the input for each of the output from which this way is the faster one at stride 1.
 LEAST_RATIO = 1.5
-
-# Panels that images of few pixels fill together.
-PANELS = 4
 
 # Rows of filters are packed in units of whole tiles, which begin at whole vectors.
 UNIT = max(product.MR, simd.VECTOR_BYTES // 4)
@@ -42,7 +36,7 @@ def pays(dy: np.ndarray, geometry: Geometry, group: int) -> bool:
     those that are a stride apart one by one.
     """
     _, o, p = dy.shape
-    fits = p * (math.prod(geometry.kernel) + o // group) <= AT_ONCE
+    fits = p * (math.prod(geometry.kernel) + o // group) <= SPREAD_AT_ONCE
     return fits and (max(geometry.stride, default=1) > 1 or math.prod(geometry.input) > LEAST_RATIO * p)
 
 
@@ -73,10 +67,12 @@ def _gradients(images: int, o: int, p: int, group: int) -> product.Layout:
 def _shape(images: int, c: int, taps: int, o: int, p: int, group: int, dtype: np.dtype, threads: int) -> product.Shape:
     """How w^T dy is cut: blocks of whole channels and whole images."""
     plain = product.shape_of(1, taps, p, o, dtype, in_place=False, kept=False, threads=1)
-    at_once = max(1, min(images, PANELS * plain.panel // p))
+    at_once = max(1, min(images, SPREAD_PANELS * plain.panel // p))
     column_blocks = -(-images // at_once)
     columns = -(-at_once * p // plain.lanes) * plain.lanes
-    blocks = max(-(-c * taps * (columns + o) // AT_ONCE), -(-ITEMS_OF_A_THREAD * threads // (column_blocks * group)))
+    blocks = max(
+        -(-c * taps * (columns + o) // SPREAD_AT_ONCE), -(-ITEMS_OF_A_THREAD * threads // (column_blocks * group))
+    )
     rows = -(-c // min(blocks, c)) * taps
     row_blocks = -(-c * taps // rows)
     whole_rows = -(-rows // UNIT) * UNIT

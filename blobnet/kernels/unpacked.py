@@ -15,14 +15,15 @@ from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import constant, opened
 from blobnet.kernels.parallel import parallel_for
 from blobnet.kernels.product import WORTH_A_THREAD, even_part
-from blobnet.kernels.simd import TILE_ROWS, TILE_VECTORS
+from blobnet.kernels.tiles import (
+    TILE_ROWS,
+    TILE_VECTORS,
+    UNPACKED_AHEAD,
+    UNPACKED_DEPTH,
+    UNPACKED_ELEMENTS,
+    UNPACKED_ROWS,
+)
 from blobnet.kernels.workspace import work_array
-
-# Most rows of a block of the result, depth of a slice of its sums, and elements of the second operand that it reads for
-# a slice, which stay in the second cache: the shorter the sums are, the longer the rows.
-_ROWS, _DEPTH, _ELEMENTS = 64, 256, 384 * 256
-# Rows of the second operand from the one that is read to the one that is fetched: the processor does not foresee them.
-_AHEAD = 16
 
 
 def panels(a: np.ndarray, keep: bool = False, transposed: bool = False) -> np.ndarray:
@@ -66,8 +67,11 @@ def multiply(
     """
     bias = np.zeros(c.shape[1], c.dtype) if bias is None else bias
     (members, _, columns), rows = c.shape, len(bias)
-    most_columns = _ELEMENTS // min(_DEPTH, max(1, b.shape[1]))
-    block = even_part(rows, _ROWS, TILE_ROWS), even_part(columns, most_columns, TILE_VECTORS * simd.lanes(c.dtype))
+    most_columns = UNPACKED_ELEMENTS // min(UNPACKED_DEPTH, max(1, b.shape[1]))
+    block = (
+        even_part(rows, UNPACKED_ROWS, TILE_ROWS),
+        even_part(columns, most_columns, TILE_VECTORS * simd.lanes(c.dtype)),
+    )
     count = members * -(-rows // block[0]) * -(-columns // block[1])
     grain = max(1, WORTH_A_THREAD // (block[0] * block[1] * max(1, b.shape[1])))
     rest = block, bias, c.dtype.type(least), c if addend is None else addend, addend is not None
@@ -85,8 +89,8 @@ def multiply_blocks(start, stop, a, b, c, c_first, block, bias, least, addend, a
         member, rest = divmod(item, row_blocks * column_blocks)
         first, top = rest // row_blocks * block[1], rest % row_blocks * block[0]
         last, bottom = min(first + block[1], columns), min(top + block[0], rows)
-        for k in range(0, max(1, depth), _DEPTH):
-            length = min(_DEPTH, depth - k)
+        for k in range(0, max(1, depth), UNPACKED_DEPTH):
+            length = min(UNPACKED_DEPTH, depth - k)
             adds, shifts = accumulate or k > 0, nothing if k > 0 else bias
             sums = target if k > 0 else known
             floor = least if k + length == depth else lowest
@@ -143,7 +147,7 @@ def _tile(vectors: int, whole: bool):
             with cgutils.for_range(builder, depth) as loop:
                 factors = builder.add(i, builder.mul(loop.index, constant(TILE_ROWS)))
                 place = builder.add(j, builder.mul(loop.index, step))
-                ahead = builder.add(place, builder.mul(step, constant(_AHEAD)))
+                ahead = builder.add(place, builder.mul(step, constant(UNPACKED_AHEAD)))
                 for v in range(vectors):
                     emitter.fetch(b, builder.add(ahead, constant(v * emitter.lanes)), cache=1)
                 met = [load(b, builder.add(place, constant(v * emitter.lanes))) for v in range(vectors)]

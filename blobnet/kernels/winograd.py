@@ -33,6 +33,18 @@ from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
+from blobnet.kernels.tiles import (
+    CHANNELS_AT_ONCE,
+    FEW_TILES,
+    MANY_CHANNELS,
+    MOST_GROUPS,
+    MOST_SUMS,
+    TILES_AT_ONCE,
+    TIMES_OF_A_GROUP,
+    TRANSFORMS_AT_ONCE,
+    WINOGRAD_ELEMENTS,
+    WINOGRAD_ELEMENTS_OF_MANY,
+)
 from blobnet.kernels.winograd_transforms import (
     LANES,
     PANEL,
@@ -57,9 +69,6 @@ from blobnet.kernels.winograd_transforms import (
 )
 from blobnet.kernels.workspace import work_array
 
-# Most elements of a channel of a block, for few channels and for many: those of all channels stay in the second cache.
-BLOCK_ELEMENTS, MANY_CHANNELS, BLOCK_ELEMENTS_OF_MANY = 48 * 36, 256, 96 * 36
-
 # Where it pays: channels, and tiles for few channels and for many, of a convolution, of one whose filters are kept
 # transformed, and of a gradient of the weights. Measured on ResNet's and VGG's layers: 3 x 3 over 64 to 256 channels
 # runs 2 to 2.8 times as fast as the direct sum; kept filters of 256 channels over 16 tiles take 1.25 ms, directly 0.95.
@@ -68,17 +77,6 @@ LEAST_TILES, LEAST_TILES_KEPT, LEAST_TILES_OF_WEIGHTS = (32, 16), (12, 20), (48,
 
 # Images from which on the gradient of the data may take them one by one.
 LEAST_IMAGES = 16
-
-# Most tiles for which filters of many channels are transformed a few channels at a time, as they are multiplied.
-FEW_TILES, CHANNELS_AT_ONCE = 160, 128
-
-# Tiles whose transforms are kept at once for the gradient of the weights.
-TILES_AT_ONCE = 128
-
-# Where the sums of a gradient of the weights stay in the second cache, tiles are taken in groups of their own sums, as
-# many at once as stay in the cache with them, more than once, lest the sums of the groups outweigh them. The groups fix
-# the order of sums.
-MOST_SUMS, MOST_GROUPS, TRANSFORMS_AT_ONCE, TIMES_OF_A_GROUP = 64 * 64, 16, 48 * 128 * 36, 2
 
 
 @functools.lru_cache(maxsize=256)
@@ -149,7 +147,7 @@ def correlate(
 def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
     """A block of tiles at a time."""
     c, o, elements = x.shape[1], len(results[3]), inputs.side**2
-    most = (BLOCK_ELEMENTS if c < MANY_CHANNELS else BLOCK_ELEMENTS_OF_MANY) // elements
+    most = (WINOGRAD_ELEMENTS if c < MANY_CHANNELS else WINOGRAD_ELEMENTS_OF_MANY) // elements
     blocks = -(-tiles // most)
     blocks += -blocks % config.threads()
     block = -(-tiles // blocks // product.MR) * product.MR
@@ -195,13 +193,13 @@ def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geome
 def _spreads(inputs: Grid, images: int) -> bool:
     """Whether dy has far fewer tiles than dx, and those of an image stay in the cache."""
     tiles, tiles_of_dx = inputs.rows * inputs.columns, -(-inputs.height // STEP) * -(-inputs.width // STEP)
-    return images >= LEAST_IMAGES and tiles * inputs.side**2 <= BLOCK_ELEMENTS and 3 * tiles <= 2 * tiles_of_dx
+    return images >= LEAST_IMAGES and tiles * inputs.side**2 <= WINOGRAD_ELEMENTS and 3 * tiles <= 2 * tiles_of_dx
 
 
 def _spread_by_images(dy, w, dx, inputs, outputs, bias: np.ndarray | None) -> bool:
     """dx = the sum over the tiles of dy of B [ (G g G^T) . (A dy A^T) ] B^T, which overlap."""
     o, c, elements, tiles = dy.shape[1], dx.shape[1], inputs.side**2, inputs.rows * inputs.columns
-    at_once = BLOCK_ELEMENTS // (elements * tiles)
+    at_once = WINOGRAD_ELEMENTS // (elements * tiles)
     block = -(-at_once * tiles // product.MR) * product.MR
     steps = z_row, _, m_row, _ = _steps(elements, o, c)
     work = scratch(block * (z_row + m_row) + row_size(inputs), dy.dtype)

@@ -5,6 +5,7 @@ import pytest
 
 from blobnet import config
 from blobnet.kernels import parallel, recurrent
+from blobnet.kernels.tiles import RECURRENT_DEPTH
 from blobnet.kernels.workspace import CACHE_LINE
 from tests.naive import recurrent as naive
 
@@ -76,7 +77,7 @@ PRODUCTS = [
     (1, 3, 5),
     (4, 8, 24),
     (7, 300, 50),
-    (265, 2 * recurrent.DEPTH, 48),
+    (265, 2 * RECURRENT_DEPTH, 48),
     (3, 530, 7),
     (9, 300, 490),
     (33, 300, 800),

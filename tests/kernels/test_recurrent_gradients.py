@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 
 from blobnet import config
-from blobnet.kernels.recurrent_gradients import DEPTH, add_gradients
+from blobnet.kernels.recurrent_gradients import add_gradients
+from blobnet.kernels.tiles import GRADIENT_DEPTH
 
 # outputs, rows, columns: blocks, panels and slices full or not
-EXTENTS = [(1, 3, 5), (4, 8, 24), (7, 300, 50), (265, 2 * DEPTH, 48), (3, 530, 7), (128, 130, 1), (192, 77, 260)]
+EXTENTS = [
+    (1, 3, 5),
+    (4, 8, 24),
+    (7, 300, 50),
+    (265, 2 * GRADIENT_DEPTH, 48),
+    (3, 530, 7),
+    (128, 130, 1),
+    (192, 77, 260),
+]
 
 
 @pytest.mark.parametrize("kernels", ["fast", "reference"])

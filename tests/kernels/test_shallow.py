@@ -70,8 +70,8 @@ def _flat(array):
 @pytest.mark.parametrize("most", [None, 1], ids=["bands", "bands of a row"])
 def test_shapes(name, dtype, tolerance, most, monkeypatch):
     if most:
-        monkeypatch.setattr(shallow, "FORWARD_BYTES", most)
-        monkeypatch.setattr(shallow, "BACKWARD_BYTES", most)
+        monkeypatch.setattr(shallow, "FRAME_BYTES", most)
+        monkeypatch.setattr(shallow, "FRAME_BYTES_BACKWARD", most)
     case = Case(name, dtype)
     y, dw = case.expected()
     results = (

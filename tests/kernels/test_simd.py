@@ -5,8 +5,9 @@ import pytest
 
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.tiles import TILE_ROWS
 
-transpose_tile = simd.transposing_copy(simd.TILE_ROWS)
+transpose_tile = simd.transposing_copy(TILE_ROWS)
 transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
 DTYPES = pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float64)], ids=str)
 
@@ -41,7 +42,7 @@ def test_copy_writes_a_vector_of_the_first_elements_and_zeros(dtype):
 @pytest.mark.parametrize("whole", [False, True])
 def test_transposing_copy(dtype, whole):
     lanes = simd.lanes(dtype)
-    rows = lanes if whole else min(lanes, simd.TILE_ROWS)
+    rows = lanes if whole else min(lanes, TILE_ROWS)
     step = rows if rows < lanes else rows + 3
     source = np.random.default_rng(0).standard_normal((rows, 3 * lanes)).astype(dtype)
     starts = np.random.default_rng(1).permutation(rows) * source.shape[1]
@@ -82,7 +83,7 @@ def test_tile_product(dtype, vectors):
     def run(a, b, c, depth, accumulate):
         multiply(a, 1, 2, a.shape[1], b, 3, b.shape[1], depth, c, 4, c.shape[1], accumulate)
 
-    rows, columns = simd.TILE_ROWS, vectors * simd.lanes(dtype)
+    rows, columns = TILE_ROWS, vectors * simd.lanes(dtype)
     for depth in (0, 1, 2, 33):
         generator = np.random.default_rng(depth)
         a, b, c = (
@@ -107,7 +108,7 @@ def test_tile_product_of_several_taps(dtype):
         multiply(a, 0, 1, a.shape[2], b, 4, b.shape[1], len(b), c, 0, c.shape[1], False)
 
     generator = np.random.default_rng(0)
-    rows, columns = simd.TILE_ROWS, 2 * simd.lanes(dtype)
+    rows, columns = TILE_ROWS, 2 * simd.lanes(dtype)
     a, b = (generator.standard_normal(shape).astype(dtype) for shape in ((5, 3, rows), (5, columns + 9)))
     found = np.empty((rows, columns), dtype)
     run(a, b, found)
@@ -121,13 +122,13 @@ def test_tile_product_that_fetches(dtype):
 
     @jit(cache=False)
     def run(a, b, plain, found, beyond):
-        size = a, 0, 1, simd.TILE_ROWS, b, 0, b.shape[1], len(b)
+        size = a, 0, 1, TILE_ROWS, b, 0, b.shape[1], len(b)
         multiply(*size, plain, 0, plain.shape[1], False)
         multiply_and_fetch(*size, found, 0, found.shape[1], False, b, beyond, b.shape[1])
 
     generator = np.random.default_rng(0)
-    a, b = (generator.standard_normal((9, size)).astype(dtype) for size in (simd.TILE_ROWS, 2 * simd.lanes(dtype)))
-    plain, found = np.zeros((2, simd.TILE_ROWS, b.shape[1]), dtype)
+    a, b = (generator.standard_normal((9, size)).astype(dtype) for size in (TILE_ROWS, 2 * simd.lanes(dtype)))
+    plain, found = np.zeros((2, TILE_ROWS, b.shape[1]), dtype)
     for beyond in (0, 1 << 50):
         run(a, b, plain, found, beyond)
         np.testing.assert_array_equal(found, plain)
@@ -159,9 +160,9 @@ def test_tile_product_of_scattered_elements(dtype):
 
     columns, depth = 2 * simd.lanes(dtype), 9
     generator = np.random.default_rng(0)
-    rows, steps = generator.permutation(50)[: simd.TILE_ROWS], generator.permutation(50)[:depth]
+    rows, steps = generator.permutation(50)[:TILE_ROWS], generator.permutation(50)[:depth]
     a, b = (generator.standard_normal(shape).astype(dtype) for shape in (101, (depth, columns + 5)))
-    c = np.zeros((simd.TILE_ROWS, columns + 7), dtype)
+    c = np.zeros((TILE_ROWS, columns + 7), dtype)
     run(a, rows, steps, b, c)
     expected = a[1 + np.add.outer(rows, steps)] @ b[:, 3 : 3 + columns]
     np.testing.assert_allclose(c[:, 4 : 4 + columns], expected, atol=1e-5)
