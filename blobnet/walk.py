@@ -73,7 +73,7 @@ class Walk:
         plan = [] if reference else fusion.plan_fusion(self._net.param.layer, lean, frozen)
         self._fusion = Fusion(self._net, plan, FROZEN_GROUPS if frozen else GROUPS, lean)
         self._records = lean and not reference
-        self._stretches: dict[tuple[int, int, bool], list[_Stretch]] = {}
+        self._stretches: dict[tuple[int, int, tuple | None], list[_Stretch]] = {}
         self._reshaped = False
 
     def hidden(self) -> set[str]:
@@ -127,7 +127,8 @@ class Walk:
 
     def _planned(self, first: int, last: int, backward: bool = False) -> list[_Stretch]:
         """The stretches of the pass from layer first to layer last."""
-        planned = self._stretches.get((first, last, backward))
+        place = first, last, self._wanted() if backward else None
+        planned = self._stretches.get(place)
         if planned is None:
             steps = reversed(self._fusion.steps(last, first)) if backward else self._fusion.steps(first, last)
             runs = itertools.groupby(steps, lambda step: self._is_recorded(step, backward))
@@ -135,8 +136,14 @@ class Walk:
             planned = [
                 _Stretch(steps, self._replay(steps, backward) if recorded else None) for recorded, steps in stretches
             ]
-            self._stretches[first, last, backward] = planned
+            self._stretches[place] = planned
         return planned
+
+    def _wanted(self) -> tuple:
+        """Which gradients a backward pass makes."""
+        net = self._net
+        learned = (layer.param_propagate_down for layer in net.layers)
+        return tuple(map(tuple, net.bottom_need_backward)), tuple(map(tuple, learned))
 
     def _is_recorded(self, step: Step, backward: bool) -> bool:
         """Whether a step runs regions only, the same ones while its blobs keep their memory, and gives no loss."""

@@ -245,6 +245,15 @@ def test_other_threads(case):
         config.set_threads(threads)
 
 
+def test_what_is_to_learn_may_change(case):
+    twins = Twins(case)
+    for learns in (True, True, True, True, False, False, False, True):
+        for net in twins.nets:
+            for layer in net.layers:
+                layer.param_propagate_down[:] = [learns] * len(layer.blobs)
+        twins.iterate()
+
+
 def test_hooks_see_every_layer(case):
     twins = Twins(case)
     for _ in range(5):
