@@ -74,8 +74,9 @@ def largest_along_rows(start, stop, x, x_size, window: Window, frame_size, y, y_
         image, step = at(x, plane * H * W), W
         if needs_frame or plane * H * W + (H - 1) * W + pitch > x.size:
             for h in range(H):
-                for w in range(W):
-                    frame[(window.ph + h) * pitch + window.pw + w] = x[(plane * H + h) * W + w]
+                row, source = frame[(window.ph + h) * pitch + window.pw :], x[(plane * H + h) * W :][:W]
+                for w in range(source.size):
+                    row[w] = source[w]
             image, step = at(frame, window.ph * pitch + window.pw), pitch
         for i in range(PH):
             top, k = i * window.sh - window.ph, (plane * PH + i) * PW
