@@ -12,7 +12,7 @@ import numpy as np
 
 from blobnet.kernels import simd
 from blobnet.kernels._jit import jit
-from blobnet.kernels.lanes import add_row, add_vectors, divide_vector, turn, turn_back
+from blobnet.kernels.lanes import add_row, add_vectors, divide_vector, place_planes, turn, turn_back
 from blobnet.kernels.pooling import Window, spans_of
 from blobnet.kernels.rows import at, loop
 from blobnet.kernels.tiles import TURNED_AT_ONCE
@@ -75,9 +75,8 @@ def sum_rectangles(start, stop, source, rectangles: Rectangles, target):
     sums = np.empty((band * PW + lanes) * lanes, source.dtype)
     starts, target_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
     for plane in range(start, stop, lanes):
-        for lane in range(lanes):
-            starts[lane] = min(plane + lane, stop - 1) * H * W
-            target_starts[lane] = min(plane + lane, stop - 1) * PH * PW
+        place_planes(starts, plane, stop, H * W)
+        place_planes(target_starts, plane, stop, PH * PW)
         for first in range(0, PH, band):
             last = min(first + band, PH)
             lines[:], sums[:] = 0, 0

@@ -9,7 +9,7 @@ import numpy as np
 from blobnet.kernels import simd, windows
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import run_rows
-from blobnet.kernels.lanes import turn, turn_back
+from blobnet.kernels.lanes import place_planes, turn, turn_back
 from blobnet.kernels.parallel import scratch
 from blobnet.kernels.random import bits
 from blobnet.kernels.rows import at
@@ -113,9 +113,8 @@ def largest_across(start, stop, x, x_size, rows, columns, chunk, band, y, y_size
     best, places = results[: (band * PW + lanes) * lanes], results[(band * PW + lanes) * lanes :]
     starts, targets = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
     for plane in range(start, stop, lanes):
-        for lane in range(lanes):
-            starts[lane] = min(plane + lane, stop - 1) * H * W
-            targets[lane] = min(plane + lane, stop - 1) * PH * PW
+        place_planes(starts, plane, stop, H * W)
+        place_planes(targets, plane, stop, PH * PW)
         for first in range(0, PH, band):
             last = min(first + band, PH)
             for top in range(rows[first, 0], rows[last - 1, 1], chunk):
