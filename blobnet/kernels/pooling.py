@@ -32,13 +32,6 @@ class Window(NamedTuple):
         return (self.kh, self.kw, self.ph, self.pw) == (*plane, 0, 0)
 
 
-@jit
-def _span(i, kernel, stride, pad, extent):
-    """The cells of window i that lie inside the image."""
-    first = i * stride - pad
-    return max(first, 0), min(first + kernel, extent)
-
-
 def find_largest(x: np.ndarray, window: Window, y: np.ndarray, mask: np.ndarray) -> None:
     """y: the largest cell of each window, NaN where one is NaN. mask: its index in the plane, the first on a tie.
 
@@ -157,15 +150,18 @@ def _weigh(x, first, last, left, right):
 
 
 @jit
-def sample_forward(start, stop, x, window: Window, key, y, mask):
-    """y: one cell of each window, drawn in proportion to its weight. mask: its index in the plane."""
-    H, W = x.shape[1:]
+def sample_forward(start, stop, x, rows, columns, key, y, mask):
+    """y: one cell of each window, drawn in proportion to its weight. mask: its index in the plane.
+
+    rows, columns  the ``spans_of`` the windows
+    """
+    W = x.shape[2]
     PH, PW = y.shape[1:]
     for plane in range(start, stop):
         for i in range(PH):
-            first, last = _span(i, window.kh, window.sh, window.ph, H)
+            first, last = rows[i]
             for j in range(PW):
-                left, right = _span(j, window.kw, window.sw, window.pw, W)
+                left, right = columns[j]
                 total, _ = _weigh(x[plane], first, last, left, right)
                 fraction = (bits(key, (plane * PH + i) * PW + j) + 1.0) * 2.0**-32  # above 0, at most 1
                 threshold = total * fraction
@@ -187,30 +183,28 @@ def _reach(x, first, last, left, right, threshold):
 
 
 @jit
-def weighted_forward(start, stop, x, window: Window, y):
+def weighted_forward(start, stop, x, rows, columns, y):
     """y: the mean of each window, every cell weighing itself; 0 where nothing is positive."""
-    H, W = x.shape[1:]
     PH, PW = y.shape[1:]
     for plane in range(start, stop):
         for i in range(PH):
-            first, last = _span(i, window.kh, window.sh, window.ph, H)
+            first, last = rows[i]
             for j in range(PW):
-                left, right = _span(j, window.kw, window.sw, window.pw, W)
+                left, right = columns[j]
                 weights, weighted = _weigh(x[plane], first, last, left, right)
                 y[plane, i, j] = 0.0 if weights == 0 else weighted / weights
 
 
 @jit
-def weighted_backward(start, stop, x, dy, window: Window, dx):
+def weighted_backward(start, stop, x, dy, rows, columns, dx):
     """dx of ``weighted_forward``: (2 x - y) / (sum of weights) times dy in each positive cell."""
-    H, W = dx.shape[1:]
     PH, PW = dy.shape[1:]
     for plane in range(start, stop):
         dx[plane] = 0
         for i in range(PH):
-            first, last = _span(i, window.kh, window.sh, window.ph, H)
+            first, last = rows[i]
             for j in range(PW):
-                left, right = _span(j, window.kw, window.sw, window.pw, W)
+                left, right = columns[j]
                 weights, weighted = _weigh(x[plane], first, last, left, right)
                 for h in range(first, last):
                     for w in range(left, right):

@@ -157,9 +157,9 @@ class Pooling(Layer):
         elif self.method == AVE:
             _for_planes(averages.sum_rectangles, x, averages.means(self.window, x.shape[1:], y.shape[1:]), y)
         elif self.phase == pb.TRAIN:
-            _for_planes(kernels.sample_forward, x, self.window, self.stream.key(), y, self.mask)
+            _for_planes(kernels.sample_forward, x, *self._spans(x, y), self.stream.key(), y, self.mask)
         else:
-            _for_planes(kernels.weighted_forward, x, self.window, y)
+            _for_planes(kernels.weighted_forward, x, *self._spans(x, y), y)
         if len(top) == 2 and self.mask is not None:
             _planes(top[1].data)[...] = self.mask
 
@@ -174,7 +174,10 @@ class Pooling(Layer):
         elif self.method == AVE:
             _for_planes(averages.sum_rectangles, dy, averages.shares(self.window, dx.shape[1:], dy.shape[1:]), dx)
         else:
-            _for_planes(kernels.weighted_backward, _planes(bottom[0].data), dy, self.window, dx)
+            _for_planes(kernels.weighted_backward, _planes(bottom[0].data), dy, *self._spans(dx, dy), dx)
+
+    def _spans(self, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+        return kernels.spans_of(self.window, x.shape[1:], y.shape[1:])
 
 
 @register("SPP")

@@ -107,12 +107,12 @@ def test_a_part_of_the_planes_writes_its_own_only(window):
 
 
 def test_a_draw_belongs_to_its_cell_wherever_the_work_is_cut():
-    window = Window(3, 3, 3, 3, 0, 0)
+    spans = pooling.spans_of(Window(3, 3, 3, 3, 0, 0), (9, 9), (3, 3))
     x = RANDOM.random((4, 9, 9), np.float32)
     whole, parts = (np.empty((4, 3, 3), np.float32) for _ in range(2))
     mask = np.empty((4, 3, 3), np.int32)
     key = np.uint64(5)
-    pooling.sample_forward(0, 4, x, window, key, whole, mask)
+    pooling.sample_forward(0, 4, x, *spans, key, whole, mask)
     for start in range(4):
-        pooling.sample_forward(start, start + 1, x, window, key, parts, mask)
+        pooling.sample_forward(start, start + 1, x, *spans, key, parts, mask)
     np.testing.assert_array_equal(whole, parts)
