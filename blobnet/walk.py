@@ -2,14 +2,14 @@
 
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobnet import config
 from blobnet.blob import Blob
 from blobnet.frozen import FROZEN_GROUPS
 from blobnet.fused import GROUPS, Fusion, Group
-from blobnet.kernels.parallel import unrepeatable
+from blobnet.kernels.parallel import repeated, unrepeatable
 from blobnet.layers.base import describe
 from blobnet.passes import fusion
 from blobnet.replay import Replay
@@ -34,17 +34,19 @@ class WeightedTop:
     def __init__(self, blob: Blob, weight: float):
         self.blob = blob
         self.weight = weight
+        self.loss = 0.0
         self._fill()
 
     def _fill(self) -> None:
         self.blob.diff[...] = self.weight
         self._filled_shape = self.blob.shape
 
-    def loss(self) -> float:
+    def measure(self) -> None:
+        """Its part of the ``loss`` is the sum of data times diff."""
         if self.blob.shape != self._filled_shape:
             self._fill()
         weighted = self.blob.data * self.blob.diff
-        return float(weighted if self.blob.shape == () else weighted.sum())
+        self.loss = float(weighted if self.blob.shape == () else weighted.sum())
 
 
 class Walk:
@@ -97,25 +99,22 @@ class Walk:
         return [indices for indices, _ in self._fusion.steps(0, len(self._net.layers) - 1)]
 
     def forward(self, first: int, last: int) -> float:
-        """Run layers first to last; returns the loss: the sum of data times diff over all weighted tops."""
-        loss = 0.0
-        self._check_replays()
-        for steps, replay in self._planned(first, last):
-            if replay is not None:
-                replay.run(self._forward_step, steps)
-            else:
-                loss += sum(self._forward_step(*step) for step in steps)
-        return loss
+        """Run layers first to last; returns the loss: the sum of that of their weighted tops."""
+        self._run(self._forward_step, self._planned(first, last))
+        return sum((top.loss for tops in self._losses[first : last + 1] for top in tops), 0.0)
 
     def backward(self, first: int, last: int) -> None:
         """Run the backward passes of layers first down to last, those that the plan needs."""
+        self._run(self._backward_step, self._planned(first, last, backward=True))
+
+    def _run(self, run: Callable, stretches: Sequence[_Stretch]) -> None:
         self._check_replays()
-        for steps, replay in self._planned(first, last, backward=True):
+        for steps, replay in stretches:
             if replay is not None:
-                replay.run(self._backward_step, steps)
+                replay.run(run, steps)
             else:
                 for step in steps:
-                    self._backward_step(*step)
+                    run(*step)
 
     def reshape(self, index: int) -> None:
         """Carry the shapes of a layer's bottoms through it."""
@@ -146,12 +145,12 @@ class Walk:
         return tuple(map(tuple, net.bottom_need_backward)), tuple(map(tuple, learned))
 
     def _is_recorded(self, step: Step, backward: bool) -> bool:
-        """Whether a step runs regions only, the same ones while its blobs keep their memory, and gives no loss."""
+        """Whether a step runs regions only, the same ones while its blobs keep their memory."""
         indices, group = step
         first = self._net.layers[indices[0]]
         steady = first.is_own and first.steady if group is None else group.steady
         needed = not backward or self._net.layer_need_backward[indices[0]]
-        return self._records and steady and needed and not any(self._losses[index] for index in indices)
+        return self._records and steady and needed
 
     def _replay(self, steps: Sequence[Step], backward: bool) -> Replay:
         blobs = dict.fromkeys(blob for step in steps for blob in self._seen_blobs(*step))
@@ -178,10 +177,10 @@ class Walk:
                     replay.forget()
         self._reshaped = False
 
-    def _forward_step(self, indices: range, group: Group | None) -> float:
-        if group is not None and self._forward_group(group):
-            return 0.0
-        return sum(map(self._forward_layer, indices))
+    def _forward_step(self, indices: range, group: Group | None) -> None:
+        if group is None or not self._forward_group(group):
+            for index in indices:
+                self._forward_layer(index)
 
     def _forward_group(self, group: Group) -> bool:
         """Run layers as one, unless a hook wants to see each; returns whether they ran."""
@@ -195,7 +194,7 @@ class Walk:
         group.forward(net.layer_need_backward[group.indices[-1]])
         return True
 
-    def _forward_layer(self, index: int) -> float:
+    def _forward_layer(self, index: int) -> None:
         net = self._net
         for hook in net.before_forward:
             hook(net, index)
@@ -204,10 +203,10 @@ class Walk:
         net.layers[index].forward(net.bottoms[index], net.tops[index])
         if group := self._fusion.group(index):
             group.folded = False
-        loss = sum(weighted.loss() for weighted in self._losses[index])
+        for top in self._losses[index]:
+            repeated(top.measure)
         for hook in net.after_forward:
             hook(net, index)
-        return loss
 
     def _tell_if_steady(self, index: int) -> None:
         """A layer that is not steady may run where its group, which is, does not suit the shapes."""

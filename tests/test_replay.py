@@ -8,6 +8,7 @@ import pytest
 
 from blobnet import config
 from blobnet.blob import Blob
+from blobnet.errors import BlobnetError
 from blobnet.kernels import activation, eltwise, parallel
 from blobnet.kernels.finite import all_finite
 from blobnet.layers import registry
@@ -98,6 +99,15 @@ layer { name: "layer" type: "LSTM" bottom: "clipped" bottom: "cont" top: "y" rec
   weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
 """
 
+
+def classified(labels: str, settings: str = "") -> str:
+    """A loss of labels, an input; "y" are the probabilities."""
+    return f"""
+layer {{ name: "labels" type: "Input" top: "labels" input_param {{ shape {{ {labels} }} }} }}
+layer {{ name: "layer" type: "SoftmaxWithLoss" bottom: "clipped" bottom: "labels" top: "loss of labels" top: "y"
+  loss_weight: 2 loss_weight: 0 {settings} }}"""
+
+
 # Layers that do more than a recording repeats.
 NEVER_REPEATED = ("last", "norm of a table", "scale of a table", "cont")
 
@@ -139,6 +149,8 @@ CASES = {
     "residual": (RESIDUAL, (4, 16, 12, 12)),
     "normalized table": (TABLE, (5, 12)),
     "sequences": (SEQUENCES, (5, 9, 12)),
+    "loss": (classified("dim: 30"), (30, 10)),
+    "loss of pixels, some ignored": (classified("dim: [3, 4]", "loss_param { ignore_label: 1 }"), (3, 5, 4)),
 }
 
 
@@ -156,17 +168,21 @@ class Twins:
         """An iteration of both on new images, of which one number is multiplied; all they leave must be the same."""
         x = self._random.standard_normal((images or self.shape[0], *self.shape[1:])).astype(np.float32)
         x.reshape(-1)[7] = abs(x.reshape(-1)[7]) * value
-        first, second = (self._left(net, x, watched) for net, watched in zip(self.nets, (False, True), strict=True))
+        labels = self._random.integers(0, x.shape[1], (len(x), *x.shape[2:]))
+        pairs = zip(self.nets, (False, True), strict=True)
+        first, second = (self._left(net, [x, labels], watched) for net, watched in pairs)
         for name, array in first.items():
             np.testing.assert_array_equal(array, second[name], err_msg=name)
 
-    def _left(self, net: Net, x: np.ndarray, watched: bool) -> dict[str, np.ndarray]:
-        net.set_input("x", x)
+    def _left(self, net: Net, inputs: list[np.ndarray], watched: bool) -> dict[str, np.ndarray]:
+        for name, array in zip(net.inputs, inputs, strict=False):
+            net.set_input(name, array)
         net.clear_param_diffs()
         with parallel.observed(lambda kernel, seconds: None) if watched else contextlib.nullcontext():
             net.blobs["clipped"].diff.fill(np.nan)
-            net.forward_backward()
+            loss = net.forward_backward()
         left = {
+            "weighted": loss,
             "loss": net.blobs["loss"].data.copy(),
             "y": net.blobs["y"].data.copy(),
             "dx": net.blobs["x"].diff.copy(),
@@ -271,6 +287,22 @@ def test_hooks_see_every_layer(case):
         net.before_backward.clear()
     for _ in range(4):
         twins.iterate()
+
+
+def test_a_loss_tells_of_a_wrong_label_and_goes_on():
+    net = net_from_text(
+        'layer { name: "x" type: "Input" top: "x" top: "t" input_param { shape { dim: [2, 3] } shape { dim: 2 } } }'
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "x" bottom: "t" top: "loss" }'
+    )
+    net.fuse(lean=True)
+    for labels in ([0, 1], [1, 2], [2, 0]):
+        net.set_input("t", labels)
+        assert net.forward_from_to(0, 1) == pytest.approx(np.log(3), rel=1e-6)
+    net.set_input("t", [0, 3])
+    with pytest.raises(BlobnetError, match=r'layer "loss" .*the label 3 at \[1\] of blob "t" .* is out of range'):
+        net.forward_from_to(0, 1)
+    net.set_input("t", [0, 2])
+    assert net.forward_from_to(0, 1) == pytest.approx(np.log(3), rel=1e-6)
 
 
 def test_every_steady_layer_has_a_case():

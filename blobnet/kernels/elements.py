@@ -33,4 +33,13 @@ def run_rows(kernel: Callable, rows: int, row_size: int, *args, **scratch) -> No
 
     scratch  as that of ``parallel_for``
     """
-    parallel.parallel_for(kernel, rows, *args, grain=max(1, _GRAIN // max(1, row_size)), **scratch)
+    parallel.parallel_for(kernel, rows, *args, grain=_rows_at_once(row_size), **scratch)
+
+
+def rows_succeed(kernel: Callable, rows: int, row_size: int, *args) -> bool:
+    """``run_rows`` of a kernel that may raise; whether it did not, as of ``parallel.succeeds``."""
+    return parallel.succeeds(kernel, rows, *args, grain=_rows_at_once(row_size))
+
+
+def _rows_at_once(row_size: int) -> int:
+    return max(1, _GRAIN // max(1, row_size))

@@ -13,7 +13,7 @@ def all_finite(array: np.ndarray) -> bool:
     """Whether there is neither NaN nor infinity. A recording is repeated as long as the answer is yes."""
     values = array.reshape(-1)
     if len(values) <= SEARCHED_AT_ONCE:
-        return succeeds(expect_finite, len(values), values)
+        return succeeds(expect_finite, len(values), values, grain=SEARCHED_AT_ONCE)
     sums = np.zeros(blocks(len(values)), values.dtype)
     search(values, sums)
     return all_finite(sums)

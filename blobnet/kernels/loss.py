@@ -1,4 +1,4 @@
-"""Loops of the losses, called by layers.loss. Forward kernels write one float64 a row, the row's part of the loss."""
+"""Loops of the losses, called by layers.loss and layers.label_loss. Forward kernels write float64 for each row."""
 
 import math
 
@@ -13,40 +13,63 @@ SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities below it count as i
 
 
 @inlined
-def softmax_loss(start, stop, probability, labels, losses):
-    """losses: -log of the probabilities (outer, classes, inner) of the labels (outer, inner); negative ones count 0."""
+def softmax_loss(start, stop, probability, labels, ignored, classes, parts):
+    """The loss of the probabilities (outer, C, inner) of labels (outer, inner); raises at a label that is no class.
+
+    classes  the labels, their fractions cut off, -1 for those that are ignored
+    parts    for each row, the sum of -log of the probabilities of its other labels, and how many these are
+    """
     for item in range(start, stop):
-        losses[item] = 0
+        loss, used = 0.0, 0
         for i in range(labels.shape[1]):
-            if labels[item, i] >= 0:
-                value = probability[item, labels[item, i], i]
-                losses[item] -= math.log(SMALLEST if value < SMALLEST else value)
+            label = np.trunc(labels[item, i])
+            classes[item, i] = -1
+            if label != ignored:
+                if not 0 <= label < probability.shape[1]:
+                    raise IndexError
+                classes[item, i] = label
+                value = probability[item, classes[item, i], i]
+                loss -= math.log(SMALLEST if value < SMALLEST else value)
+                used += 1
+        parts[item, 0], parts[item, 1] = loss, used
 
 
 @jit
-def softmax_and_loss(start, stop, x, probability, labels, losses):
-    """``softmax.forward_rows`` of the scores x (items, classes), and ``softmax_loss`` of the probabilities."""
+def softmax_and_loss(start, stop, x, probability, labels, ignored, classes, parts):
+    """``softmax.forward_rows`` of the scores x (items, C), and ``softmax_loss`` of the probabilities."""
     forward_rows(start, stop, x, probability)
-    softmax_loss(start, stop, probability.reshape(*probability.shape, 1), labels, losses)
+    softmax_loss(start, stop, probability.reshape(*probability.shape, 1), labels, ignored, classes, parts)
 
 
 @jit
-def softmax_loss_backward(start, stop, probability, labels, scale, dx):
-    """dx = scale (probability - 1 at the label); 0 where the label is negative."""
-    _, classes, inner = dx.shape
+def add_parts(start, stop, parts, divisor, scale, loss):
+    """scale[0] = 1 / divisor, or where that is 0 by all that the parts count;  loss[0] = scale[0] times all losses."""
+    total, used = 0.0, 0.0
+    for item in range(len(parts)):
+        total += parts[item, 0]
+        used += parts[item, 1]
+    scale[0] = 1 / (divisor or max(1, used))
+    loss[0] = total * scale[0]
+
+
+@jit
+def softmax_loss_backward(start, stop, probability, classes, scale, weight, dx):
+    """dx = scale weight (probability - 1 at the class); 0 where that is negative."""
+    _, count, inner = dx.shape
+    rate = dx.dtype.type(scale[0] * weight[0])
     flat, dx_flat = probability.reshape(-1), dx.reshape(-1)
     for item in range(start, stop):
-        first = item * classes * inner
-        if inner == 1 and labels[item, 0] >= 0:
-            _scale_row(classes, (scale,), (at(flat, first),), (at(dx_flat, first),), None)
+        first = item * count * inner
+        if inner == 1 and classes[item, 0] >= 0:
+            _scale_row(count, (rate,), (at(flat, first),), (at(dx_flat, first),), None)
         else:
-            for c in range(classes):
+            for c in range(count):
                 for i in range(inner):
                     place = first + c * inner + i
-                    dx_flat[place] = scale * flat[place] if labels[item, i] >= 0 else 0
+                    dx_flat[place] = rate * flat[place] if classes[item, i] >= 0 else 0
         for i in range(inner):
-            if labels[item, i] >= 0:
-                dx[item, labels[item, i], i] -= scale
+            if classes[item, i] >= 0:
+                dx[item, classes[item, i], i] -= rate
 
 
 _scale_row = loop(lambda emitter, numbers, p: ([emitter.builder.fmul(numbers[0], p)], []))

@@ -102,15 +102,12 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
     grain    a thread gets a multiple of so many items: what is worth a thread's while
     scratch  a work array with one row per thread; the kernel gets its row as a last argument
     """
-    began = perf_counter() if _observer else 0.0
     compiled = _compiled(kernel)
     if compiled is None:
         unrepeatable()
         kernel(0, count, *args, *([] if scratch is None else [scratch[0]]))
     elif _run(*compiled, count, args, grain, scratch):
         raise MemoryError(kernel.__name__)
-    if _observer:
-        _observer(kernel, perf_counter() - began)
 
 
 @functools.cache
@@ -119,12 +116,12 @@ def _compiled(kernel: Callable) -> tuple[Callable, list[int]] | None:
     return (region.starter(kernel), [*region.named_arguments(kernel)]) if isinstance(kernel, Kernel) else None
 
 
-def succeeds(kernel: Callable, count: int, *args) -> bool:
-    """Run ``kernel(0, count, *args)``, which raises where something else is to run next; whether it did not.
+def succeeds(kernel: Callable, count: int, *args, grain: int = 1) -> bool:
+    """``parallel_for`` of a kernel that raises where something else is to run next; whether it did not.
 
     What is recorded is repeated as long as the kernel succeeds.
     """
-    failed = _run(*_compiled(kernel), count, args, max(1, count), None, may_fail=True)
+    failed = _run(*_compiled(kernel), count, args, grain, None, may_fail=True)
     if failed:
         _own.calls.append(Obstacle.VALUES)
     return not failed
@@ -152,8 +149,12 @@ def _run(
         return False
     cut = count, blocks, grain, min(blocks, PARTS_OF_A_THREAD * threads), threads
     _own.calls.append(Region(start, cut, scratch, plain, may_fail))
+    began = perf_counter() if _observer else 0.0
     with _taken_board(threads) as (board, alone):
-        return start(board, *(cut[:3] + (1, 1) if alone else cut), scratch, *plain)
+        failed = start(board, *(cut[:3] + (1, 1) if alone else cut), scratch, *plain)
+    if _observer:
+        _observer(start.kernel, perf_counter() - began)
+    return failed
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import numpy as np
 from blobnet.blob import Blob
 from blobnet.errors import BlobnetError
 from blobnet.io import blob_proto, files
+from blobnet.kernels import elements, parallel, softmax
 from blobnet.kernels import loss as kernels
-from blobnet.kernels import softmax
 from blobnet.layers import labels, loss
 from blobnet.layers.registry import register
 from blobnet.layers.softmax import around_axis
@@ -19,10 +19,7 @@ _SMALLEST = 1e-20  # probabilities below it count as it in MultinomialLogisticLo
 
 
 class SoftmaxLoss(loss.NormalizedLoss):
-    """Base of losses of scores that a softmax makes probabilities first; a second top, if there is one, gets those.
-
-    ``value`` makes them.
-    """
+    """Base of losses of scores that a softmax makes probabilities first; a second top, if there is one, gets those."""
 
     tops = (1, 2)
     axis_message: ClassVar[str]  # the message whose ``axis`` is that of the classes
@@ -40,14 +37,9 @@ class SoftmaxLoss(loss.NormalizedLoss):
         if len(top) == 2:
             top[1].reshape_like(bottom[0])
 
-    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        outer, classes, inner = self.probability.shape
-        self.classes = labels.class_numbers(self, bottom[1], classes, self.ignore_label).reshape(outer, inner)
-        valid = outer * inner if self.ignore_label is None else int(np.count_nonzero(self.classes >= 0))
-        self.scale = 1 / self.divisor(outer * inner, valid, outer)
-        super().forward(bottom, top)
+    def show_probability(self, top: Sequence[Blob]) -> None:
         if len(top) == 2:
-            top[1].data[...] = self.probability.reshape(top[1].shape)
+            parallel.repeated(np.copyto, top[1].data, self.probability.reshape(top[1].shape))
 
 
 @register("SoftmaxWithLoss")
@@ -65,22 +57,36 @@ class SoftmaxWithLoss(SoftmaxLoss):
     """
 
     axis_message = "softmax_param"
+    steady = True
 
-    def value(self, bottom: Sequence[Blob]) -> float:
-        x = around_axis(bottom[0].data, self.class_axis)
-        losses = np.empty(len(x))
-        if x.shape[2] == 1:
-            rows, probability = x[:, :, 0], self.probability[:, :, 0]
-            loss.for_items(kernels.softmax_and_loss, rows, probability, self.classes, losses)
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        super().reshape(bottom, top)
+        outer, _, inner = self.probability.shape
+        self.classes = np.empty((outer, inner), np.int64)
+        self.parts = np.empty((outer, 2))
+        self.scale = np.empty(1)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        x, (outer, classes, inner) = around_axis(bottom[0].data, self.class_axis), self.probability.shape
+        if inner == 1:
+            kernel, scores = kernels.softmax_and_loss, [x[:, :, 0], self.probability[:, :, 0]]
         else:
             softmax.forward(x, self.probability)
-            loss.for_items(kernels.softmax_loss, self.probability, self.classes, losses)
-        return losses.sum() * self.scale
+            kernel, scores = kernels.softmax_loss, [self.probability]
+        ignored = np.nan if self.ignore_label is None else float(self.ignore_label)
+        args = *scores, bottom[1].data.reshape(outer, inner), ignored, self.classes, self.parts
+        if not elements.rows_succeed(kernel, outer, classes * inner, *args):
+            labels.class_numbers(self, bottom[1], classes, self.ignore_label)
+        divisor = 0 if self.normalization == loss.VALID else self.divisor(outer * inner, 0, outer)
+        parallel.parallel_for(kernels.add_parts, 1, self.parts, divisor, self.scale, top[0].data.reshape(1))
+        self.show_probability(top)
 
-    def gradient(self, bottom: Sequence[Blob], index: int, weight: float) -> None:
-        dx = around_axis(bottom[0].diff, self.class_axis)
-        scale = self.dtype.type(weight * self.scale)
-        loss.for_items(kernels.softmax_loss_backward, self.probability, self.classes, scale, dx)
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        self.check_wanted(propagate_down, bottom)
+        if propagate_down[0]:
+            dx, weight = around_axis(bottom[0].diff, self.class_axis), top[0].diff.reshape(1)
+            args = self.probability, self.classes, self.scale, weight, dx
+            elements.run_rows(kernels.softmax_loss_backward, len(dx), dx[0].size, *args)
 
 
 @register("InfogainLoss")
@@ -133,7 +139,11 @@ class InfogainLoss(SoftmaxLoss):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if len(bottom) == 3:
             self.infogain = bottom[2].data
+        outer, classes, inner = self.probability.shape
+        self.classes = labels.class_numbers(self, bottom[1], classes, self.ignore_label).reshape(outer, inner)
+        self.scale = 1 / self.divisor(outer * inner, int(np.count_nonzero(self.classes >= 0)), outer)
         super().forward(bottom, top)
+        self.show_probability(top)
 
     def value(self, bottom: Sequence[Blob]) -> float:
         softmax.forward(around_axis(bottom[0].data, self.class_axis), self.probability)

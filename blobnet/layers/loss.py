@@ -46,14 +46,19 @@ class Loss(Layer):
 
     @np.errstate(all="ignore")
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        self.check_wanted(propagate_down, bottom)
+        for index, wanted in enumerate(propagate_down):
+            if wanted:
+                self.gradient(bottom, index, float(top[0].diff))
+
+    def check_wanted(self, propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """An error where the gradient of a target is asked for."""
         for index, (blob, wanted) in enumerate(zip(bottom, propagate_down, strict=True)):
             self.require(
                 not wanted or self.has_backward(index),
                 f"{describe(blob)} gets no gradient from this loss, which takes it as given; "
                 "make it where nothing learns, or set propagate_down: false for it",
             )
-            if wanted:
-                self.gradient(bottom, index, float(top[0].diff))
 
     def value(self, bottom: Sequence[Blob]) -> float:
         raise NotImplementedError
