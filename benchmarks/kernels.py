@@ -3,7 +3,8 @@
 Convolutions and inner products are run forward, backward to data and backward to weights, other layers forward and
 backward. PyTorch runs eagerly, in NCHW and in channels_last; the better of the two counts. Rates are those of the
 plain algorithm, multiplications and additions and each array moved once, as a part of what the machine was measured
-to do in the same run: Winograd's algorithm and layers that stay in a cache may come out above 100 %.
+to do in the same run, before this net or an earlier one: Winograd's algorithm and layers that stay in a cache may come
+out above 100 %.
 """
 
 import argparse
@@ -30,11 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     report.print_machine(args.threads, ["numpy", "numba", "torch"])
     workers = [turns.Worker(engine, args.threads) for engine in ("blobnet", *torch_engine.FORMATS)]
-    workers[0].hold(ours.Machine)
-    limits = workers[0].call("limits")
-    print(f"limits: {limits.flops / 1e9:.0f} GFLOP/s in multiply-adds, {limits.bytes / 1e9:.1f} GB/s in copies")
+    limits = Limits(0, 0)
     for name in args.nets:
-        print(f"\n{name}, batch {nets.BATCHES[name]}\n")
+        workers[0].hold(ours.Machine)
+        limits = Limits(*map(max, limits, workers[0].call("limits")))
+        print(f"\n{name}, batch {nets.BATCHES[name]}")
+        print(f"limits: {limits.flops / 1e9:.0f} GFLOP/s in multiply-adds, {limits.bytes / 1e9:.1f} GB/s in copies\n")
         table = report.Table([*COLUMNS, "GFLOP/s", "% of peak", "GB/s", "% of copy", "difference"], texts=4)
         for unit in units(nets.training(name, nets.BATCHES[name])):
             if not args.types or unit.type in args.types:

@@ -125,4 +125,4 @@ class Machine:
     """The limits of the machine."""
 
     def limits(self) -> limits.Limits:
-        return limits.measured()
+        return limits.measure()
