@@ -151,7 +151,7 @@ class Shape(NamedTuple):
     in_place: bool
     kept: bool
     rows: int  # of a block
-    columns: int
+    columns: int  # of the widest block
     depth: int  # of a slice of k
     slices: int
     row_blocks: int
@@ -188,10 +188,10 @@ def shape_of(batch: int, m: int, n: int, k: int, dtype: np.dtype, in_place: bool
     others = batch * row_blocks * parts
     column_blocks = -(-n // (BLOCK_COLUMNS // scale))
     column_blocks += -(others * column_blocks) % threads  # as many blocks for each thread
-    columns = even_part(n, -(-n // min(panels, column_blocks)), panel)
-    column_blocks = -(-n // columns)
+    column_blocks = max(1, min(panels, column_blocks))
+    columns = -(-panels // column_blocks) * panel
     count = others * column_blocks
-    grain = max(1, WORTH_A_THREAD * count // (batch * m * n * max(1, k)))
+    grain = max(1, WORTH_A_THREAD * count // (batch * m * max(MR, n) * max(1, k)))
     slack = lanes * NV * lanes
     a_size, b_size = rows * depth + slack, rows * columns if in_place else columns * depth + slack
     a_size, b_size = (-(-size // CACHE_LINE) * CACHE_LINE for size in (a_size, b_size))  # each begins at one
@@ -214,12 +214,14 @@ def multiply_blocks(start, stop, a, a_layout: Layout, b, b_layout: Layout, c, c_
     blocks = shape.row_blocks * shape.column_blocks
     a_panels, rest = work[: shape.a_size], work[shape.a_size :]
     b_panels, sums = rest[: shape.b_size], rest[shape.b_size :]
+    panels = -(-len(b_layout.outer) // shape.panel)
     for item in range(start, stop):
         part, member = divmod(item // blocks, len(a_layout.starts))
         row = item % blocks // shape.column_blocks * shape.rows
-        column = item % shape.column_blocks * shape.columns
-        row_stop = min(row + shape.rows, len(a_layout.outer))
-        column_stop = min(column + shape.columns, len(b_layout.outer))
+        column_block = item % shape.column_blocks
+        column = column_block * panels // shape.column_blocks * shape.panel
+        next_block = (column_block + 1) * panels // shape.column_blocks * shape.panel
+        row_stop, column_stop = min(row + shape.rows, len(a_layout.outer)), min(next_block, len(b_layout.outer))
         k_start = part * shape.part_depth
         k_end = min(k_start + shape.part_depth, len(a_layout.inner))
         for k in range(k_start, max(k_end, k_start + 1), shape.depth):

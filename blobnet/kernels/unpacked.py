@@ -10,6 +10,7 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from blobnet import config
 from blobnet.kernels import elements, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import constant, opened
@@ -67,12 +68,12 @@ def multiply(
     """
     bias = np.zeros(c.shape[1], c.dtype) if bias is None else bias
     (members, _, columns), rows = c.shape, len(bias)
-    most_columns = UNPACKED_ELEMENTS // min(UNPACKED_DEPTH, max(1, b.shape[1]))
-    block = (
-        even_part(rows, UNPACKED_ROWS, TILE_ROWS),
-        even_part(columns, most_columns, TILE_VECTORS * simd.lanes(c.dtype)),
-    )
-    count = members * -(-rows // block[0]) * -(-columns // block[1])
+    block_rows = even_part(rows, UNPACKED_ROWS, TILE_ROWS)
+    others = members * -(-rows // block_rows)
+    column_blocks = -(-columns * min(UNPACKED_DEPTH, b.shape[1]) // UNPACKED_ELEMENTS)
+    column_blocks = max(1, column_blocks + -(others * column_blocks) % config.threads())  # as many for each thread
+    block = block_rows, even_part(columns, -(-columns // column_blocks), TILE_VECTORS * simd.lanes(c.dtype))
+    count = others * -(-columns // block[1])
     grain = max(1, WORTH_A_THREAD // (block[0] * block[1] * max(1, b.shape[1])))
     rest = block, bias, c.dtype.type(least), c if addend is None else addend, addend is not None
     parallel_for(multiply_blocks, count, a, b, c, first, *rest, grain=grain)
