@@ -7,7 +7,7 @@ run one by one, within rounding. There is no backward pass.
 import numpy as np
 
 from blobnet.fused import GROUPS, Group
-from blobnet.kernels import activation, convolution, elements
+from blobnet.kernels import convolution
 from blobnet.kernels.workspace import work_array
 from blobnet.layers.convolution import Convolution
 
@@ -51,8 +51,6 @@ class FrozenConvolution(Group):
         convolution.forward(
             x, self._weights, y, layer.geometry, layer.group, self._bias, self._clips, addend, self._kept, first
         )
-        if layer.depthwise and self._clips:
-            elements.run(activation.relu, y.size, y.reshape(-1), None)
 
     def _folded(self) -> tuple[np.ndarray, np.ndarray | None]:
         """w' and b'."""

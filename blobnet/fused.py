@@ -141,12 +141,9 @@ class ClippedConvolution(Group):
     def convolution(self) -> Convolution:
         return self.layers[0]
 
-    def is_suited(self) -> bool:
-        return not self.convolution.depthwise
-
     @property
     def joinable(self) -> bool:
-        return self.is_suited() and self.convolution.channel_axis == 1
+        return not self.convolution.depthwise and self.convolution.channel_axis == 1
 
     def differentiates(self, wanted: Sequence[bool]) -> bool:
         return True

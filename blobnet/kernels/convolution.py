@@ -77,13 +77,14 @@ def forward(
     addend  [N, O, output pixels], not y
     kept    where w never changes: a dictionary, empty at first, in which w stays in the orders that kernels read
     first   where y has more channels, and nothing is added: the first of those that are written
-    Depthwise convolution leaves out to add, to clip, and to write into more channels.
+    Depthwise convolution leaves out to add, and to write into more channels.
     """
     if config.reference_kernels():
         reference.forward(x, w, y, geometry, group, bias)
         return
+    least = 0.0 if clip else -math.inf
     if group == x.shape[1] > 1:
-        depthwise.forward(x, w, y, geometry, bias)
+        depthwise.forward(x, w, y, geometry, bias, least)
         return
     if _skips(geometry):
         forward(_taken(x, geometry), w, y, _dense(geometry), group, bias, clip, addend, kept, first)
@@ -96,7 +97,6 @@ def forward(
             own_kept = None if kept is None else kept.setdefault(number, {})
             forward(source, w[filters], y, geometry, 1, own_bias, clip, None, own_kept, first + filters.start)
         return
-    least = 0.0 if clip else -math.inf
     shifts = np.zeros(len(w), y.dtype) if bias is None else bias
     if _by_one_pixel(geometry, x, group):
         filters = _ordered(kept, "unpacked", unpacked.panels, w[:, :, 0], kept is not None)

@@ -6,6 +6,7 @@ of an image is an item of work, small enough to stay in the cache from the turni
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +36,14 @@ class Sums(NamedTuple):
     target_step: int
 
 
-def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
-    """y[n, o] = w[o] * x[n, o // multiplier] + bias[o]."""
+def forward(
+    x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bias: np.ndarray | None, least: float = -math.inf
+) -> None:
+    """y[n, o] = w[o] * x[n, o // multiplier] + bias[o], or ``least`` where that is less."""
     if _goes_by_rows(geometry, x.shape[1], len(w), x.dtype):
-        depthwise_3x3.forward(x, w, y, geometry, bias)
+        depthwise_3x3.forward(x, w, y, geometry, bias, least)
         return
-    _correlate(x, patches.patches(geometry).frame, w, _forward_sums(geometry), y, bias)
+    _correlate(x, patches.patches(geometry).frame, w, _forward_sums(geometry), y, bias, least)
 
 
 def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
@@ -93,7 +96,7 @@ def _backward_sums(geometry: Geometry, each: int) -> Sums:
     return Sums(np.array(rows), *map(np.concatenate, (planes, taps, offsets)), 1, phases[0].step)
 
 
-def _correlate(planes, frame: Frame, w, sums: Sums, results, bias) -> None:
+def _correlate(planes, frame: Frame, w, sums: Sums, results, bias, least=-math.inf) -> None:
     images, channels, pixels = results.shape
     each = max(1, planes.shape[1] // channels)  # planes that a result sums
     share = max(1, channels // planes.shape[1])  # results that read a plane
@@ -103,12 +106,12 @@ def _correlate(planes, frame: Frame, w, sums: Sums, results, bias) -> None:
     work = scratch(room * lanes, results.dtype)
     parallel_for(
         correlate, images * -(-channels // lanes), planes, frame, w.reshape(len(w), -1), sums,
-        results, bias, each, share, lanes, grain=4, scratch=work,
+        results, bias, results.dtype.type(least), each, share, lanes, grain=4, scratch=work,
     )  # fmt: skip
 
 
 @jit
-def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, each, share, lanes, work):
+def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, least, each, share, lanes, work):
     """Vectors of channels start to stop of the results, all images of one vector after the other."""
     images, channels, pixels = results.shape
     size = len(frame.rows) * frame.extent
@@ -138,6 +141,9 @@ def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, e
             sum_row(weights, framed, sums, row, offsets, lanes, total)
         for p in range(pixels):
             add_vectors(shifts, 0, 0, 1, total, p * lanes)
+        if least > -np.inf:
+            for i in range(pixels * lanes):
+                total[i] = least if total[i] <= least else total[i]
         for lane in range(lanes):
             target_starts[lane] = (n * channels + min(first + lane, channels - 1)) * pixels
         turn_back(total, 0, pixels, target_starts, results_flat, 0)

@@ -5,6 +5,7 @@ row is read once, though three rows of taps meet it: the three vectors that the 
 for the rows that follow. Where a vector reaches beyond the ends of a row, a mask reads zeros there, the padding.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -33,9 +34,11 @@ def fits(geometry: Geometry, channels: int, filters: int) -> bool:
     return channels == filters and stride in ((1,), (2,)) and shape == ((TAPS,) * 2, (1, 1), (1, 1), stride * 2)
 
 
-def forward(x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
-    """y[n, c] = w[c] * x[n, c] + bias[c]."""
-    _run(correlate, x, w, y, geometry, bias)
+def forward(
+    x: np.ndarray, w: np.ndarray, y: np.ndarray, geometry: Geometry, bias: np.ndarray | None, least: float = -math.inf
+) -> None:
+    """y[n, c] = w[c] * x[n, c] + bias[c], or ``least`` where that is less."""
+    _run(correlate, x, w, y, geometry, bias, y.dtype.type(least))
 
 
 def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
@@ -43,7 +46,7 @@ def backward_data(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geome
     if geometry.stride[0] == 1:
         turned = work_array("filters", (len(w), TAPS * TAPS), w.dtype)
         repeated(np.copyto, turned, w.reshape(turned.shape)[:, ::-1])
-        _run(correlate, dy, turned, dx, geometry, bias)
+        forward(dy, turned, dx, geometry, bias)
     else:
         _run(spread, dy, w, dx, geometry, bias)
 
@@ -53,10 +56,10 @@ def backward_weights(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, geometry: Ge
     parallel_for(add_gradients, len(dw), x, dy, _sizes(geometry), geometry.stride[0], dw.reshape(-1))
 
 
-def _run(kernel: Callable, source, w, target, geometry: Geometry, bias) -> None:
+def _run(kernel: Callable, source, w, target, geometry: Geometry, bias, *others) -> None:
     images, channels = target.shape[:2]
     bias = np.zeros(channels, target.dtype) if bias is None else bias
-    args = source, w.reshape(-1), bias, _sizes(geometry), geometry.stride[0], target
+    args = source, w.reshape(-1), bias, _sizes(geometry), geometry.stride[0], target, *others
     parallel_for(kernel, images * channels, *args, grain=8)
 
 
@@ -65,7 +68,7 @@ def _sizes(geometry: Geometry) -> tuple[int, ...]:
 
 
 @jit
-def correlate(start, stop, x, w, bias, sizes, stride, y):
+def correlate(start, stop, x, w, bias, sizes, stride, y, least):
     """y of the planes start to stop."""
     H, W, PH, PW = sizes
     channels, flat, y_flat = x.shape[1], x.reshape(-1), y.reshape(-1)
@@ -76,9 +79,9 @@ def correlate(start, stop, x, w, bias, sizes, stride, y):
         for row in range(0, PH, band):
             last = min(row + band, PH) - 1
             if stride == 1:
-                _correlate_rows(source, H, W, weights, shift, row, last, PW, target)
+                _correlate_rows(source, H, W, weights, shift, row, last, PW, target, least)
             else:
-                _correlate_rows_by_2(source, H, W, weights, shift, row, last, PW, target)
+                _correlate_rows_by_2(source, H, W, weights, shift, row, last, PW, target, least)
 
 
 @jit
@@ -90,13 +93,13 @@ def _rows_correlated(stride: int):
     """The intrinsic for rows of the convolution."""
 
     @intrinsic
-    def correlate_rows(typing, plane, height, width, weights, bias, first, last, count, y):
+    def correlate_rows(typing, plane, height, width, weights, bias, first, last, count, y, least):
         """Rows first to last of y, of ``count`` pixels each."""
 
         def emit(context, builder, signature, arguments):
             emitter, plane, weights, y = opened(context, builder, signature, arguments, 0, 3, 8)
-            _, height, width, _, bias, first, last, count, _ = arguments
-            factors, shift = _factors(emitter, weights), emitter.splat(bias)
+            _, height, width, _, bias, first, last, count, _, least = arguments
+            factors, shift, least = _factors(emitter, weights), emitter.splat(bias), emitter.splat(least)
             for column, masked in _strips(emitter, count, width, stride):
                 load = _met(emitter, plane, width, stride, column, count, masked)
                 results = _Strip(emitter, y, count, [column], [count] if masked else None)
@@ -104,11 +107,11 @@ def _rows_correlated(stride: int):
                     result = shift
                     for factor, pixel in zip(factors, pixels, strict=True):
                         result = emitter.multiply_add(factor, pixel, result)
-                    results.store(row, [result])
+                    results.store(row, [emitter.at_least(least, result)])
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(plane, index, index, weights, bias, index, index, index, y), emit
+        return types.void(plane, index, index, weights, bias, index, index, index, y, least), emit
 
     return correlate_rows
 

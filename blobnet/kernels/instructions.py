@@ -137,6 +137,10 @@ class Emitter:
         """The vector where the sign is positive or NaN, else 0: what passes a ReLU."""
         return self.builder.select(self.builder.fcmp_ordered("<=", sign, self.zero()), self.zero(), vector)
 
+    def at_least(self, least: ir.Value, vector: ir.Value) -> ir.Value:
+        """The vector where it is more than ``least`` or NaN, else ``least``."""
+        return self.builder.select(self.builder.fcmp_ordered("<=", vector, least), least, vector)
+
     def fetch(self, base: ir.Value, position: ir.Value, cache: int, to_write: bool = False) -> None:
         """Have the memory at a position, if there is some, on its way to the first or second cache."""
         pointer = self.builder.bitcast(self.address(base, position), ir.IntType(8).as_pointer())

@@ -130,8 +130,7 @@ def write_transposed(typing, target, j, step, rows, source, i, row, bias, b, lea
                 place = builder.add(j, builder.mul(step, constant(r)))
                 shift = emitter.splat(builder.load(emitter.address(bias, builder.add(b, constant(r)))))
                 value = builder.fadd(vector, emitter.add_where(accumulate, shift, addend, place, mask))
-                value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
-                emitter.store_masked(value, target, place, mask)
+                emitter.store_masked(emitter.at_least(least, value), target, place, mask)
         return context.get_dummy_value()
 
     index = types.intp

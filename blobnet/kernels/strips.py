@@ -292,8 +292,7 @@ def _write_rows(typing, m, i, step, y, j, width, rows, shift, least, addend, acc
                 with builder.if_then(builder.icmp_signed("<", constant(r), rows)):
                     place = builder.add(builder.add(j, q), builder.mul(width, constant(r)))
                     value = builder.fadd(vector, emitter.add_where(accumulate, shift, addend, place, mask))
-                    value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
-                    emitter.store_masked(value, y, place, mask)
+                    emitter.store_masked(emitter.at_least(least, value), y, place, mask)
         return context.get_dummy_value()
 
     index = types.intp

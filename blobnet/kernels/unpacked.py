@@ -160,8 +160,7 @@ def _tile(vectors: int, whole: bool):
                         builder.store(emitter.multiply_add(factor, met[v], builder.load(total)), total)
             least = emitter.splat(least)
             for total, spot in zip(sums, spots, strict=True):
-                result = builder.load(total)
-                result = builder.select(builder.fcmp_ordered("<=", result, least), least, result)
+                result = emitter.at_least(least, builder.load(total))
                 if whole:
                     emitter.store(result, c, spot)
                 else:

@@ -195,7 +195,7 @@ class Convolution(Weighted):
     def convolve(self, x: Blob, y: Blob, first: int = 0, clip: bool = False) -> None:
         """The channels of y from ``first`` on, of x; ``clip``: 0 where they would be negative.
 
-        If the convolution is depthwise, nothing is clipped, and y has no other channels.
+        If the convolution is depthwise, y has no other channels.
         """
         arrays = self.planes(x.data), self.weights(), self.planes(y.data)
         convolution.forward(*arrays, self.geometry, self.group, self.bias, clip, first=first)

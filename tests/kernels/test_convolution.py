@@ -321,9 +321,12 @@ CLIPPED = {
 }
 
 
-@pytest.mark.parametrize("name", CLIPPED)
+DEPTHWISE = [name for name in EDGES if "depthwise" in name]
+
+
+@pytest.mark.parametrize("name", [*CLIPPED, *DEPTHWISE])
 def test_clipped_outputs_are_the_others_or_zero(name):
-    case = Case(np.random.default_rng(6), **CLIPPED[name])
+    case = Case(np.random.default_rng(6), **(EDGES | CLIPPED)[name])
     case.x[0, 0] = np.nan
     x, w, bias = (array.astype(np.float32) for array in (case.x, case.w, case.bias))
     plain, clipped = (np.empty(case.dy.shape, np.float32) for _ in range(2))
@@ -333,7 +336,7 @@ def test_clipped_outputs_are_the_others_or_zero(name):
 
 
 @pytest.mark.parametrize("kept", [False, True])
-@pytest.mark.parametrize("name", [name for name in EDGES if "depthwise" not in name] + list(CLIPPED))
+@pytest.mark.parametrize("name", [name for name in EDGES if name not in DEPTHWISE] + list(CLIPPED))
 def test_outputs_among_those_of_others(name, kept):
     case = Case(np.random.default_rng(3), **(EDGES | CLIPPED)[name])
     x, w, bias = (array.astype(np.float32) for array in (case.x, case.w, case.bias))
@@ -362,7 +365,7 @@ def test_the_gradient_of_clipped_outputs_and_the_bias(apart, first, known_first)
         np.testing.assert_array_equal(given, dy)
 
 
-@pytest.mark.parametrize("name", [name for name in EDGES if "depthwise" not in name])
+@pytest.mark.parametrize("name", [name for name in EDGES if name not in DEPTHWISE])
 def test_filters_that_are_kept_and_an_addend(name):
     case = Case(np.random.default_rng(3), **EDGES[name])
     x, w, bias = (array.astype(np.float32) for array in (case.x, case.w, case.bias))

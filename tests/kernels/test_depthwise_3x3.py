@@ -66,6 +66,17 @@ def test_a_part_of_the_planes_writes_its_own_only(stride, monkeypatch):
 
 
 @STRIDES
+def test_no_result_is_less_than_the_least(stride):
+    for width in (5, 19, 40):
+        geometry, x, w, dy, bias = case(9, width, stride)
+        x[0, 0, width], (free, bound) = np.nan, np.empty((2, *dy.shape), dy.dtype)
+        depthwise_3x3.forward(x, w, free, geometry, bias)
+        depthwise_3x3.forward(x, w, bound, geometry, bias, 0.25)
+        np.testing.assert_array_equal(bound, np.where(free <= 0.25, np.float32(0.25), free))
+        assert np.isnan(bound).any() and (free < 0.25).any()
+
+
+@STRIDES
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_what_is_not_finite_stays_where_the_textbook_has_it(stride, value):
     for width in (5, 8, 19):
