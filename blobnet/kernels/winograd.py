@@ -28,22 +28,25 @@ import math
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import product
+from blobnet.kernels import product, simd
 from blobnet.kernels._jit import inlined, jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.tiles import (
     CHANNELS_AT_ONCE,
+    CHANNELS_TO_FETCH,
     FEW_TILES,
     MANY_CHANNELS,
     MOST_GROUPS,
     MOST_SUMS,
+    SMALL_IMAGE,
     TILES_AT_ONCE,
     TIMES_OF_A_GROUP,
     TRANSFORMS_AT_ONCE,
     WINOGRAD_ELEMENTS,
     WINOGRAD_ELEMENTS_OF_MANY,
+    WINOGRAD_ELEMENTS_OF_SMALL_IMAGES,
 )
 from blobnet.kernels.winograd_transforms import (
     LANES,
@@ -52,6 +55,7 @@ from blobnet.kernels.winograd_transforms import (
     UNIT,
     Grid,
     elements_of,
+    first_image,
     grids,
     padded,
     row_size,
@@ -147,14 +151,16 @@ def correlate(
 def _correlate_by_blocks(x, inputs, filters, results, tiles: int) -> bool:
     """A block of tiles at a time."""
     c, o, elements = x.shape[1], len(results[3]), inputs.side**2
-    most = (WINOGRAD_ELEMENTS if c < MANY_CHANNELS else WINOGRAD_ELEMENTS_OF_MANY) // elements
+    fetches = CHANNELS_TO_FETCH <= c < MANY_CHANNELS and inputs.rows * inputs.columns <= SMALL_IMAGE
+    few = WINOGRAD_ELEMENTS_OF_SMALL_IMAGES if fetches else WINOGRAD_ELEMENTS
+    most = (few if c < MANY_CHANNELS else WINOGRAD_ELEMENTS_OF_MANY) // elements
     blocks = -(-tiles // most)
     blocks += -blocks % config.threads()
     block = -(-tiles // blocks // product.MR) * product.MR
     blocks = -(-tiles // block)
     steps = v_row, _, m_row, _ = _steps(elements, c, o)
     work = scratch(block * (v_row + m_row) + row_size(inputs), x.dtype)
-    sizes = tiles, block, *steps
+    sizes = tiles, block, *steps, fetches
     nothing = np.empty(blocks, x.dtype)
     parallel_for(correlate_blocks, blocks, x, inputs, filters, *results, *sizes, nothing, scratch=work)
     return all_finite(nothing)
@@ -268,30 +274,40 @@ def _sum_by_panels(x, inputs, dy, outputs, tiles: int, dw, accumulate: bool) -> 
 
 @jit
 def correlate_blocks(start, stop, x, inputs: Grid, filters, y, y_first, outputs: Grid, bias, least, addend, accumulate,
-                     tiles, block, v_row, v_step, m_row, m_step, nothing, work):  # fmt: skip
+                     tiles, block, v_row, v_step, m_row, m_step, fetches, nothing, work):  # fmt: skip
     """Blocks start to stop of the tiles: transform, multiply element by element, transform back.
 
+    fetches          while a block is multiplied, fetch the images of y and of the next block of x that begin in it
     nothing [block]  becomes the sum of 0 times each value of x: NaN if one of them is not finite
     """
     o, m = bias.size, block * v_row
-    row = work[m + block * m_row :]
+    row, y_end, x_end = work[m + block * m_row :], 0, 0
     for number in range(start, stop):
         first, last = number * block, min(number * block + block, tiles)
         nothing[number] = transform_tiles(first, last, x, inputs, row, work, v_row, UNIT, v_step)
-        multiply_elements(last - first, inputs.side**2, x.shape[1], o, filters, work, v_row, v_step, m, m_row, m_step)
+        y_place, x_place = first_image(first, y, outputs), first_image(last, x, inputs)
+        if fetches:
+            y_end, x_end = first_image(last, y, outputs), first_image(min(last + block, tiles), x, inputs)
+        multiply_elements(
+            last - first, inputs.side**2, x.shape[1], o, filters, work, v_row, v_step, m, m_row, m_step,
+            y, y_place, y_end, x, x_place, x_end,
+        )  # fmt: skip
         write_tiles(
             first, last, 0, o, work, m, m_row, m_step, row, y, y_first, outputs, bias, least, addend, accumulate
         )
 
 
 @inlined
-def multiply_elements(tiles, elements, c, o, filters, work, v_row, v_step, m, m_row, m_step):
+def multiply_elements(tiles, elements, c, o, filters, work, v_row, v_step, m, m_row, m_step,
+                      y, y_place, y_end, x, x_place, x_end):  # fmt: skip
     """Each element of so many transformed tiles times that of the filters: sums over C channels, for O outputs.
 
     Element e of tile t begins at work[t v_row + e v_step], its product at work[m + t m_row + e m_step].
-    The first tiles of a panel of filters fetch the next.
+    The first tiles of a panel of filters fetch the next. Each tile fetches a share of y, from y_place to y_end, then
+    of x: all at once they would keep the multiplications waiting.
     """
     o = padded(o)
+    share = padded((max(0, y_end - y_place) + max(0, x_end - x_place)) // (elements * -(-tiles // product.MR)) + 1)
     for element in range(elements):
         for panel in range(0, o, PANEL):
             width = min(PANEL, o - panel)
@@ -299,6 +315,12 @@ def multiply_elements(tiles, elements, c, o, filters, work, v_row, v_step, m, m_
             for tile in range(0, tiles, product.MR):
                 number, v = tile // product.MR, tile * v_row + element * v_step
                 place = m + tile * m_row + element * m_step + panel
+                if panel == 0 and y_place < y_end:
+                    simd.fetch(y, y_place, share)
+                    y_place += share
+                elif panel == 0 and x_place < x_end:
+                    simd.fetch(x, x_place, share)
+                    x_place += share
                 if number < product.NV and width == PANEL:
                     product.multiply_tile_and_fetch(
                         work, v, v_row, 1, filters, b, width, c, work, place, m_row, False,
@@ -327,8 +349,9 @@ def spread_tiles(start, stop, dy, outputs: Grid, filters, dx, inputs: Grid, bias
             )
         nothing[first] = absent.sum()
         multiply_elements(
-            images * tiles, inputs.side**2, dy.shape[1], dx.shape[1], filters, work, z_row, z_step, m, m_row, m_step
-        )
+            images * tiles, inputs.side**2, dy.shape[1], dx.shape[1], filters, work, z_row, z_step, m, m_row, m_step,
+            dx, 0, 0, dy, 0, 0,
+        )  # fmt: skip
         for image in range(images):
             write_overlapping_tiles(
                 first + image, work, m + image * tiles * m_row, m_row, m_step, row, dx, inputs, bias

@@ -121,6 +121,12 @@ def find_piece(grid, tile, last):
 
 
 @inlined
+def first_image(tile, x, grid):
+    """Where the first image of x [N, C, pixels] begins whose tiles are all ``tile`` or later ones."""
+    return -(-tile // (grid.rows * grid.columns)) * x.shape[1] * x.shape[2]
+
+
+@inlined
 def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_step):
     """B^T d B of the tiles first to last of x [N, C, pixels]; returns the sum of 0 times each value of x.
 
