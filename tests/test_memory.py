@@ -33,8 +33,9 @@ def test_buffers_and_kept_arrays_are_those_of_a_net_that_has_run(prototxt):
     inputs = [layer.input for layer in norms]
     statistics = [array for layer in norms for array in (layer.mean, layer.variance, layer.factor)]
     in_place = [array for array in inputs if not any(np.may_share_memory(array, blob.data) for blob in made)]
-    probability = net.layers[-1].probability
-    assert told.kept == sum(array.nbytes for array in (*in_place, *statistics, probability))
+    loss = net.layers[-1]
+    of_loss = [loss.probability, loss.classes, loss.parts, loss.scale]
+    assert told.kept == sum(array.nbytes for array in (*in_place, *statistics, *of_loss))
 
 
 @pytest.mark.parametrize(("name", "batch"), [("lenet", 64), ("resnet20", 64)])
