@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet.kernels import depthwise_3x3, patches, simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.lanes import add_vectors, turn, turn_back
 from blobnet.kernels.parallel import parallel_for, scratch
@@ -149,7 +149,7 @@ def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, l
         turn_back(total, 0, pixels, target_starts, results_flat, 0)
 
 
-@inlined
+@jit
 def sum_row(weights, framed, sums, row, offsets, lanes, total):
     """A row of results, DEPTHWISE_PIXELS at once; the last of them end where the row ends."""
     source, target, count, first, last = sums.rows[row]
@@ -205,7 +205,7 @@ def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work)
 _multiply_tap, _multiply_taps = simd.products_with_shifts(1), simd.products_with_shifts(DEPTHWISE_TAPS)
 
 
-@inlined
+@jit
 def fill_frame(planes, size, starts, frame, framed, target, dense):
     """The planes of this size that begin at the starts, one per lane, in a frame [pixels, lanes] of zeros.
 

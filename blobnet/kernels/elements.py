@@ -8,13 +8,13 @@ could not use vector instructions.
 from collections.abc import Callable
 
 from blobnet.kernels import parallel
-from blobnet.kernels._jit import inlined
+from blobnet.kernels._jit import jit
 
 # Elements that are worth a thread's while: with fewer, half the work takes as long as all of it.
 _GRAIN = 1 << 14
 
 
-@inlined
+@jit
 def span(start, stop, x, y):
     """The items start to stop of input and output; an output of None is the input."""
     x = x[start:stop]

@@ -7,11 +7,11 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet.kernels import simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import constant, opened
 
 
-@inlined
+@jit
 def place_planes(starts, plane, stop, size):
     """starts[lane]: where the planes from ``plane`` on begin, of this size; the last before ``stop`` comes again."""
     for lane in range(len(starts)):

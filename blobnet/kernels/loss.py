@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.exponential import sigmoid
 from blobnet.kernels.rows import at, loop
 from blobnet.kernels.softmax import forward_rows
@@ -12,7 +12,7 @@ from blobnet.kernels.softmax import forward_rows
 SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities below it count as it
 
 
-@inlined
+@jit
 def softmax_loss(start, stop, probability, labels, ignored, classes, parts):
     """The loss of the probabilities (outer, C, inner) of labels (outer, inner); raises at a label that is no class.
 

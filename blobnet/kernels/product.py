@@ -29,7 +29,7 @@ import numpy as np
 
 from blobnet import config
 from blobnet.kernels import parallel, simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.tiles import (
     BLOCK_COLUMNS,
     BLOCK_DEPTH,
@@ -254,7 +254,7 @@ class Ahead(NamedTuple):
     distance: int  # 0: nothing is
 
 
-@inlined
+@jit
 def ahead(source, layout, member, row, k, k_end):
     """The operand from (row, k) on, unless it lies row by row or ends there."""
     if row >= len(layout.outer) or k + 1 >= k_end or layout.inner_runs:
@@ -277,7 +277,7 @@ _multiply_1, _multiply_2, _multiply_3 = (simd.tile_product(vectors) for vectors 
 _multiply_2_and_fetch, _multiply_3_and_fetch = (simd.tile_product(vectors, fetches=True) for vectors in (2, 3))
 
 
-@inlined
+@jit
 def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate, later):
     """The block's sums (+)= every panel of a times every panel of b; the first rows of a fetch a vector of each row."""
     rows, columns, depth = extents
@@ -297,7 +297,7 @@ def multiply_panels(a_panels, b_panels, sums, extents, shape, accumulate, later)
                 multiply_tile(a_panels, a, 1, step, b_panels, b, width, depth, sums, c, row, accumulate, vectors)
 
 
-@inlined
+@jit
 def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, shape, accumulate):
     """The block's sums, transposed, (+)= rows of b where they lie times every panel of a.
 
@@ -332,7 +332,7 @@ def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, sha
                 )
 
 
-@inlined
+@jit
 def transpose(source, target, shape):
     """target [rows, columns] = source [columns, rows] of a block."""
     starts = np.empty(shape.lanes, np.int64)
@@ -407,7 +407,7 @@ def find_runs(offsets, first, last, lanes, runs):
     return count
 
 
-@inlined
+@jit
 def copy_panel(source, layout, member, k, k_stop, row, panels, target, lanes):
     """One panel of NV vectors whose rows are all neighbours in memory."""
     first = layout.starts[member] + layout.outer[row]
@@ -419,7 +419,7 @@ def copy_panel(source, layout, member, k, k_stop, row, panels, target, lanes):
 _copy_vectors = simd.whole_copy(NV)
 
 
-@inlined
+@jit
 def copy_runs(source, layout, member, k, k_stop, runs, lanes, panels, target, width):
     """One panel whose rows are neighbours in memory: for each k, the runs along the panel.
 
@@ -435,7 +435,7 @@ def copy_runs(source, layout, member, k, k_stop, runs, lanes, panels, target, wi
         target += width
 
 
-@inlined
+@jit
 def transpose_runs(source, layout, member, first, last, runs, starts, panels, target, width):
     """One panel whose depth runs through memory: blocks of rows, transposed run by run, read as in ``copy_runs``."""
     lanes = len(starts)
@@ -458,7 +458,7 @@ _transpose_tile = simd.transposing_copy(MR)
 _transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
 
 
-@inlined
+@jit
 def write_block(c, layout, member, extents, sums, stride, alpha, beta, addend, bias, least):
     """c = alpha sums + beta addend + bias, or ``least``, over the block; with beta 0 the addend is not read."""
     row, row_stop, column, column_stop = extents
@@ -495,7 +495,7 @@ def _at_least(least, value):
     return least if value <= least else value
 
 
-@inlined
+@jit
 def write_scattered(c, start, offsets, values, alpha, beta, addend, shift, least):
     """c[start + offsets[j]] = alpha values[j] + shift + beta addend[start + offsets[j]], or ``least``."""
     for j in range(len(values)):

@@ -18,7 +18,7 @@ from llvmlite.binding import Linkage, get_default_triple, parse_assembly
 from numba.core import cgutils, compiler, types
 from numba.extending import intrinsic
 
-from blobnet.kernels._jit import Kernel, jit
+from blobnet.kernels._jit import Kernel, PartLibrary, jit
 from blobnet.kernels.memory import copy_bytes
 
 # The board: places of its numbers, each on a cache line of its own that others are written to meanwhile.
@@ -271,9 +271,7 @@ def _row(rows, thread):
 def _run(context, builder, function: Callable, signature, arguments: list, flags: compiler.Flags):
     """Compile a Python function into the module at hand and call it; returns its status and result."""
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    library = context.codegen().create_library(function.__name__)
-    library._optimize_final_module = lambda: None  # it is optimised and made ready as a part of the module at hand
-    library._finalize_final_module = lambda: setattr(library, "_finalized", True)
+    library = PartLibrary(context.codegen(), function.__name__)
     compiled = compiler.compile_internal(
         context.typing_context, context, library, function, signature.args, signature.return_type, flags, {}
     )

@@ -20,7 +20,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet.kernels import patches, simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.instructions import constant, opened
 from blobnet.kernels.parallel import parallel_for, repeated, scratch
@@ -231,7 +231,7 @@ def place(item, y, bands):
     return n * y.shape[1] * y.shape[2] + band * bands.rows * bands.row_size
 
 
-@inlined
+@jit
 def copy_band(item, x, bands, frame):
     """Copy a band into the frame; returns how many rows of the output there are."""
     (_, channels, size), source, stride = x.shape, x.reshape(-1), len(bands.dealt)

@@ -167,6 +167,7 @@ def tile_product(vectors: int, fetches: bool = False, taps: int = 1, ahead: int 
     """
 
     def emit(context, builder, signature, arguments):
+        builder.function.attributes.add("noinline")  # among other code, some of the sums would leave the registers
         tables = isinstance(signature.args[2], types.Array)
         emitter, a, b, c = opened(context, builder, signature, arguments, 0, 4, 8)
         _, i, a_row, a_step, _, j, b_step, depth, _, k, c_row, accumulate, *fetched = arguments

@@ -6,7 +6,7 @@ With inner 1 the classes of an item are contiguous and loops run along them; els
 import numpy as np
 
 from blobnet.kernels import elements, simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import span
 from blobnet.kernels.exponential import exp
 from blobnet.kernels.rows import at, largest
@@ -32,7 +32,7 @@ def backward(y: np.ndarray, dy: np.ndarray, dx: np.ndarray | None) -> None:
         elements.run_rows(backward_columns, outer, classes * inner, y, dy, dx)
 
 
-@inlined
+@jit
 def forward_rows(start, stop, x, y):
     x, y = span(start, stop, x, y)
     lanes, flat = simd.VECTOR_BYTES // x.itemsize, x.reshape(-1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from blobnet import config
 from blobnet.kernels import patches, product, simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.tiles import SPREAD_AT_ONCE, SPREAD_PANELS
@@ -160,7 +160,7 @@ def spread_blocks(start, stop, w, w_layout: product.Layout, dy, dy_layout: produ
                 add_pieces(columns[(n - image) * p :], pieces, line, dx[n, number], bias[number], shape.lanes)
 
 
-@inlined
+@jit
 def add_pieces(columns, pieces, line, plane, shift, lanes):
     """plane = the sum of the columns that meet each pixel, + shift."""
     vectors = pieces.line_size // lanes
@@ -171,7 +171,7 @@ def add_pieces(columns, pieces, line, plane, shift, lanes):
         interleave(line, pieces, plane[first // vectors * pieces.width :], shift)
 
 
-@inlined
+@jit
 def interleave(line, pieces, target, shift):
     """The pixels of a line from those that are a stride apart, + shift."""
     stride, size = pieces.stride, pieces.line_size // pieces.stride

@@ -21,7 +21,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet.kernels import product, simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.instructions import constant, opened
@@ -189,7 +189,7 @@ def first_new_pixel(item, x, strips):
     return image * x.shape[1] * x.shape[2] + row * strips.input[1]
 
 
-@inlined
+@jit
 def convolve_row(panels, panel, work, place, strips, c, target, later, line, distance):
     """A row of outputs of some filters; each tile fetches a line of each channel of ``later``."""
     vectors = strips.length // LANES

@@ -29,7 +29,7 @@ import numpy as np
 
 from blobnet import config
 from blobnet.kernels import product, simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
@@ -297,7 +297,7 @@ def correlate_blocks(start, stop, x, inputs: Grid, filters, y, y_first, outputs:
         )
 
 
-@inlined
+@jit
 def multiply_elements(tiles, elements, c, o, filters, work, v_row, v_step, m, m_row, m_step,
                       y, y_place, y_end, x, x_place, x_end):  # fmt: skip
     """Each element of so many transformed tiles times that of the filters: sums over C channels, for O outputs.
@@ -404,7 +404,7 @@ def sum_groups(start, stop, x, inputs: Grid, dy, outputs: Grid, tiles, at_once, 
             add_products(0, elements * -(-o // PANEL), v, z, count, sums[group], first > begin)
 
 
-@inlined
+@jit
 def add_products(start, stop, v, z, count, sums, accumulate):
     """sums [element, C, O] (+)= the sum over the tiles of v z; an item is a panel of outputs of an element."""
     _, c, o = sums.shape

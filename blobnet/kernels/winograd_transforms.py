@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet.kernels import patches, product, simd
-from blobnet.kernels._jit import inlined, jit
+from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.workspace import CACHE_LINE
 
@@ -120,13 +120,13 @@ def find_piece(grid, tile, last):
     return image, row, column, min(grid.columns - column, last - tile)
 
 
-@inlined
+@jit
 def first_image(tile, x, grid):
     """Where the first image of x [N, C, pixels] begins whose tiles are all ``tile`` or later ones."""
     return -(-tile // (grid.rows * grid.columns)) * x.shape[1] * x.shape[2]
 
 
-@inlined
+@jit
 def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_step):
     """B^T d B of the tiles first to last of x [N, C, pixels]; returns the sum of 0 times each value of x.
 
@@ -155,7 +155,7 @@ def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_
     return nothing.sum()
 
 
-@inlined
+@jit
 def fetch_next_row(x, c, k, starts, grid, first, tile, last, overlap):
     """Fetch the row of tiles that begins with a tile, of the channels from k on: what the row above does not meet.
 
@@ -179,7 +179,7 @@ def transform_some(start, stop, x, inputs: Grid, v, v_row, nothing, row):
     )
 
 
-@inlined
+@jit
 def turn_rows(x, plane, starts, grid, above, left, first, last, width, row, nothing):
     """Rows first to last of a row of tiles, as row [last, width, LANES] of vectors of channels, zeros around.
 
@@ -202,7 +202,7 @@ def turn_rows(x, plane, starts, grid, above, left, first, last, width, row, noth
     patches.fill(row, below * size, last * size)
 
 
-@inlined
+@jit
 def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step, row, y, y_first, grid, bias, least,
                 addend, accumulate):  # fmt: skip
     """y [N, O, pixels] = A^T m A of tiles first to last, + bias, + addend where it accumulates, not below ``least``.
@@ -227,7 +227,7 @@ def write_tiles(first, last, k_start, k_stop, m, start, tile_step, element_step,
             tile += count
 
 
-@inlined
+@jit
 def write_rows(y, target, grid, channels, rows, pixels, row, start, width, bias, k, least, addend, accumulate):
     """Some rows of pixels of a vector of channels, which are ``width`` apart from row[start] on, to planes of y."""
     size = grid.height * grid.width
@@ -241,7 +241,7 @@ def write_rows(y, target, grid, channels, rows, pixels, row, start, width, bias,
             )  # fmt: skip
 
 
-@inlined
+@jit
 def write_overlapping_tiles(image, m, start, tile_step, element_step, row, dx, grid, bias):
     """dx [N, C, pixels] = the sum of B m B^T over the tiles of an image, + bias.
 
@@ -267,7 +267,7 @@ def write_overlapping_tiles(image, m, start, tile_step, element_step, row, dx, g
             patches.fill(row, overlap, whole)
 
 
-@inlined
+@jit
 def transform_both(start, stop, first, x, inputs: Grid, v, dy, outputs: Grid, z, count, nothing, row):
     """B^T d B and A dy A^T of tile first + t, for t from start to stop, in panels for ``add_products``.
 
@@ -286,7 +286,7 @@ def transform_both(start, stop, first, x, inputs: Grid, v, dy, outputs: Grid, z,
     nothing[start] += total + absent.sum()
 
 
-@inlined
+@jit
 def transform_gradients(first, last, dy, grid, k, row, z, target, tile_step, element_step, nothing):
     """A dy A^T of the tiles first to last of dy [N, O, pixels], for the vector of channels that begins with k.
 
@@ -308,7 +308,7 @@ def transform_gradients(first, last, dy, grid, k, row, z, target, tile_step, ele
         tile += count
 
 
-@inlined
+@jit
 def transform_filter(w, taps, turned, backward, channel, output, width, filters, target, element, row):
     """G g G^T of the filters of one channel and of ``width`` outputs; element e begins at filters[target + e element].
 
@@ -329,7 +329,7 @@ def transform_filter(w, taps, turned, backward, channel, output, width, filters,
         _transform_filter(taps, row, first + k, len(taps) * step, step, filters, target + k, side * element, element)
 
 
-@inlined
+@jit
 def transform_back(sums, first, element, dw, taps, channel, output, width, accumulate, row):
     """dw (+)= G^T s G for one channel and ``width`` outputs; element e of s begins at sums[first + e element].
 
