@@ -197,19 +197,29 @@ class Emitter:
         return self.builder.fadd(*halves)
 
     def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
-        """R rows of L lanes as L columns of R, packed one after the other into R vectors; R a power of two.
+        """R rows of L lanes as L columns of R, packed one after the other into R vectors; R a power of two, at most L.
 
-        Interleaving row i with row i + R / 2, over and over, moves every element to its place after log2 R rounds.
+        As many rows as lanes are taken for squares as wide as 128 bits, within which processors shuffle most cheaply:
+        the squares change places first. Each round trades a bit of the rows' numbers for one of the lanes'.
         """
-        half = len(rows) // 2
-        low = [lane // 2 + lane % 2 * self.lanes for lane in range(self.lanes)]
-        high = [lane + self.lanes // 2 for lane in low]
-        for _ in range(half.bit_length()):
-            rows = [
-                self.builder.shuffle_vector(rows[i], rows[i + half], _pattern(pattern))
-                for i in range(half)
-                for pattern in (low, high)
-            ]
+        rows, side = list(rows), 16 // self.itemsize if len(rows) == self.lanes else self.lanes
+        even, odd = (
+            [square * side + lane for square in range(first, 2 * self.lanes // side, 2) for lane in range(side)]
+            for first in (0, 1)
+        )
+        low = [
+            square + lane // 2 + lane % 2 * self.lanes for square in range(0, self.lanes, side) for lane in range(side)
+        ]
+        high = [lane + side // 2 for lane in low]
+        rounds = [(side << bit, even, odd) for bit in range((len(rows) // side).bit_length() - 1)]
+        rounds += [(1 << bit, low, high) for bit in reversed(range(min(side, len(rows)).bit_length() - 1))]
+        for distance, *patterns in rounds:
+            for i in range(len(rows)):
+                if not i & distance:
+                    pair = rows[i], rows[i + distance]
+                    rows[i], rows[i + distance] = (
+                        self.builder.shuffle_vector(*pair, _pattern(pattern)) for pattern in patterns
+                    )
         return rows
 
     def halves(self, vectors: list[ir.Value]) -> list[list[ir.Value]]:
