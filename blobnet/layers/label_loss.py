@@ -38,6 +38,7 @@ class SoftmaxLoss(loss.NormalizedLoss):
             top[1].reshape_like(bottom[0])
 
     def show_probability(self, top: Sequence[Blob]) -> None:
+        """Into the second top, if there is one."""
         if len(top) == 2:
             parallel.repeated(np.copyto, top[1].data, self.probability.reshape(top[1].shape))
 
