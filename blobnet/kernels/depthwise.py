@@ -13,6 +13,7 @@ import numpy as np
 
 from blobnet.kernels import depthwise_3x3, patches, simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.elements import at_least
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.lanes import add_vectors, turn, turn_back
 from blobnet.kernels.parallel import parallel_for, scratch
@@ -143,7 +144,7 @@ def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, l
             add_vectors(shifts, 0, 0, 1, total, p * lanes)
         if least > -np.inf:
             for i in range(pixels * lanes):
-                total[i] = least if total[i] <= least else total[i]
+                total[i] = at_least(least, total[i])
         for lane in range(lanes):
             target_starts[lane] = (n * channels + min(first + lane, channels - 1)) * pixels
         turn_back(total, 0, pixels, target_starts, results_flat, 0)

@@ -23,6 +23,12 @@ def span(start, stop, x, y):
     return x, y[start:stop]
 
 
+@jit
+def at_least(least, value):
+    """The value where it is more than ``least`` or NaN, else ``least``."""
+    return least if value <= least else value
+
+
 def run(kernel: Callable, count: int, *args) -> None:
     """Run ``kernel(start, stop, *args)`` over flat arrays of ``count`` elements."""
     parallel.parallel_for(kernel, count, *args, grain=_GRAIN)

@@ -30,6 +30,7 @@ import numpy as np
 from blobnet import config
 from blobnet.kernels import parallel, simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.elements import at_least
 from blobnet.kernels.tiles import (
     BLOCK_COLUMNS,
     BLOCK_DEPTH,
@@ -481,18 +482,12 @@ def write_block(c, layout, member, extents, sums, stride, alpha, beta, addend, b
             values = sums[place : place + length]
             if beta == 0:
                 for j in range(length):
-                    target[j] = _at_least(least, alpha * values[j] + shift)
+                    target[j] = at_least(least, alpha * values[j] + shift)
             else:
                 for j in range(length):
                     values[j] = alpha * values[j] + shift + beta * known[j]
                 for j in range(length):
-                    target[j] = _at_least(least, values[j])
-
-
-@jit
-def _at_least(least, value):
-    """The value where it is more or no number."""
-    return least if value <= least else value
+                    target[j] = at_least(least, values[j])
 
 
 @jit
@@ -500,7 +495,7 @@ def write_scattered(c, start, offsets, values, alpha, beta, addend, shift, least
     """c[start + offsets[j]] = alpha values[j] + shift + beta addend[start + offsets[j]], or ``least``."""
     for j in range(len(values)):
         place = start + offsets[j]
-        c[place] = _at_least(least, alpha * values[j] + shift + (beta * addend[place] if beta != 0 else 0))
+        c[place] = at_least(least, alpha * values[j] + shift + (beta * addend[place] if beta != 0 else 0))
 
 
 @jit
@@ -514,4 +509,4 @@ def add_parts(start, stop, partial, c, layout: Layout, alpha, beta, addend, bias
             for part in range(1, len(partial)):
                 total += partial[part, i, j]
             place = origin + layout.inner[j]
-            c[place] = _at_least(least, alpha * total + shift + (beta * addend[place] if beta != 0 else 0))
+            c[place] = at_least(least, alpha * total + shift + (beta * addend[place] if beta != 0 else 0))
