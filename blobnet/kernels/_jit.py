@@ -27,7 +27,6 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import CPUDispatcher
-from numba.core.runtime import _nrt_python
 from numba.np import numpy_support
 
 from blobnet import collector, config
@@ -82,11 +81,15 @@ class Kernel:
 
 
 def jit(function=None, **options):
-    """Compile a kernel. Takes the options of numba.njit; those given here win over the project's."""
+    """Compile a kernel. Takes the options of numba.njit; those given here win over the project's.
+
+    Kernels make no arrays but those on the ``stack``, so that nobody has to count who refers to one: numba refuses
+    others, and to return any, with its error "NRT required" or "only accept returning of array passed".
+    """
     if function is None:
         return functools.partial(jit, **options)
     flags = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True, "cache": True}
-    flags.update(options)
+    flags.update(options, _nrt=False)
     return Kernel(function, flags.pop("cache"), flags)
 
 
@@ -127,14 +130,12 @@ class _Files(CompileResultCacheImpl):
 class _Cache(FunctionCache):
     """Numba's cache of a function, in our folder. Where that cannot be read or written, each process compiles.
 
-    What is loaded needs the C functions of numba's run time, but not the rest of it, which would be compiled first, nor
-    all the registries of the compiler, which take longer to fill.
+    What is loaded needs neither numba's run time nor the registries of its compiler, which take longer to fill.
     """
 
     _impl_class = _Files
 
     def load_overload(self, signature, context):
-        _add_runtime()
         with contextlib.suppress(OSError):
             return self._load_overload(signature, context)
 
@@ -147,6 +148,7 @@ class _Library(JITCodeLibrary):
     """Code that is optimised once, as a whole: before that, variables of its functions only move out of memory.
 
     Numba would run most passes over each function first, and again over those that call it: a tenth more to compile.
+    It would also look for references that need not be counted, once what counts them is in one function.
     """
 
     def _optimize_functions(self, module):
@@ -156,6 +158,10 @@ class _Library(JITCodeLibrary):
         passes.add_dead_code_elimination_pass()
         for function in module.functions:
             passes.run(function, builder)
+
+    def _optimize_final_module(self):
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
 
 
 class _Compiler(compiler.Compiler):
@@ -221,13 +227,6 @@ class _PartCache(_Cache):
     """Numba's cache of what others link in."""
 
     _impl_class = _PartFiles
-
-
-@functools.cache
-def _add_runtime() -> None:
-    """Tell LLVM where the C functions of numba's run time are."""
-    for name, address in _nrt_python.c_helpers.items():
-        llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
 class _Dispatcher(CPUDispatcher):

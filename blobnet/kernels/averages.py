@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blobnet.kernels import simd
+from blobnet.kernels import simd, stack
 from blobnet.kernels._jit import jit
+from blobnet.kernels.elements import run_rows
+from blobnet.kernels.instructions import MOST_LANES
 from blobnet.kernels.lanes import add_row, add_vectors, divide_vector, place_planes, turn, turn_back
+from blobnet.kernels.parallel import scratch
 from blobnet.kernels.pooling import Window, spans_of
 from blobnet.kernels.rows import at, loop
 from blobnet.kernels.tiles import TURNED_AT_ONCE
@@ -31,6 +34,7 @@ class Rectangles(NamedTuple):
 
 
 _NOTHING = np.empty(0)
+_SQUARE = MOST_LANES * MOST_LANES
 
 
 @functools.lru_cache(maxsize=64)
@@ -62,18 +66,28 @@ def _meeting(windows: np.ndarray, cells: int) -> np.ndarray:
     return np.stack([np.searchsorted(edges, np.arange(cells), side="right") for edges in (last, first)], axis=1)
 
 
+def sum_rectangles(source: np.ndarray, rectangles: Rectangles, target: np.ndarray) -> None:
+    """Planes of sums, target [planes, rows, columns], over rectangles of those of the source."""
+    (planes, H, W), (PH, PW), lanes = source.shape, target.shape[1:], simd.lanes(source.dtype)
+    chunk, band = min(H, max(1, TURNED_AT_ONCE // W)), min(PH, max(1, TURNED_AT_ONCE // max(W, PW)))
+    work = scratch((chunk * W + band * (W + PW) + 2 * lanes) * lanes, source.dtype)
+    run_rows(add_rectangles, planes, H * W, source, rectangles, chunk, band, target, scratch=work)
+
+
 @jit
-def sum_rectangles(start, stop, source, rectangles: Rectangles, target):
-    """The planes start to stop of the target [planes, rows, columns]."""
+def add_rectangles(start, stop, source, rectangles: Rectangles, chunk, band, target, work):
+    """The planes start to stop of the target.
+
+    chunk, band  rows of the source and of the target in work
+    """
     rows, columns, before, after = rectangles
     cells, results = source.reshape(-1), target.reshape(-1)
     H, W = source.shape[1:]
     PH, PW = target.shape[1:]
     lanes, dtype = simd.VECTOR_BYTES // source.itemsize, source.dtype.type
-    chunk, band = min(H, max(1, TURNED_AT_ONCE // W)), min(PH, max(1, TURNED_AT_ONCE // max(W, PW)))
-    turned, lines = np.empty((chunk * W + lanes) * lanes, source.dtype), np.empty(band * W * lanes, source.dtype)
-    sums = np.empty((band * PW + lanes) * lanes, source.dtype)
-    starts, target_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+    turned, rest = work[: (chunk * W + lanes) * lanes], work[(chunk * W + lanes) * lanes :]
+    lines, sums = rest[: band * W * lanes], rest[band * W * lanes :][: (band * PW + lanes) * lanes]
+    starts, target_starts = stack.empty(MOST_LANES, np.int64)[:lanes], stack.empty(MOST_LANES, np.int64)[:lanes]
     for plane in range(start, stop, lanes):
         place_planes(starts, plane, stop, H * W)
         place_planes(target_starts, plane, stop, PH * PW)
@@ -104,8 +118,10 @@ def sum_rectangles(start, stop, source, rectangles: Rectangles, target):
 def plane_means(start, stop, x, y):
     """y: the mean of each plane. Planes are flat: x (planes, P), y (planes,)."""
     lanes, size = simd.VECTOR_BYTES // x.itemsize, x.shape[1]
-    rows, columns, totals = np.empty(lanes * lanes, x.dtype), np.empty(lanes * lanes, x.dtype), np.empty(lanes, x.dtype)
-    cells, starts = x.reshape(-1), np.arange(lanes) * lanes
+    rows, columns = stack.empty(_SQUARE, x.dtype), stack.empty(_SQUARE, x.dtype)
+    totals, starts = stack.empty(MOST_LANES, x.dtype), stack.empty(MOST_LANES, np.int64)[:lanes]
+    cells = x.reshape(-1)
+    place_planes(starts, 0, lanes, lanes)
     for plane in range(start, stop, lanes):
         count = min(lanes, stop - plane)
         for row in range(count):

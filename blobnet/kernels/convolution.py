@@ -39,7 +39,7 @@ from blobnet.kernels import (
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
-from blobnet.kernels.parallel import parallel_for, repeated
+from blobnet.kernels.parallel import parallel_for, repeated, scratch
 from blobnet.kernels.product import Layout
 from blobnet.kernels.tiles import FRAMES_AT_ONCE, PIXELS_AT_ONCE
 from blobnet.kernels.workspace import work_array
@@ -294,7 +294,7 @@ def _ordered(kept: dict | None, key: object, make: Callable, *args):
 
 def backward_bias(dy: np.ndarray, db: np.ndarray, beta: int) -> None:
     """db[o] = sum over n, p of dy[n, o, p] + beta db[o]; beta 0 or 1, and with 0 the old db is not read."""
-    parallel_for(sum_channels, len(db), dy, db, beta)
+    parallel_for(sum_channels, len(db), dy, db, beta, scratch=scratch(len(db), float))
 
 
 def clip_gradient(
@@ -304,7 +304,8 @@ def clip_gradient(
 
     g None: in place of dy, which has no others.
     """
-    parallel_for(clip_and_sum_channels, len(db), y, y_first, dy, dy_first, g, db, beta)
+    work = scratch(len(db), float)
+    parallel_for(clip_and_sum_channels, len(db), y, y_first, dy, dy_first, g, db, beta, scratch=work)
 
 
 def _portions(source: np.ndarray, frame: patches.Frame, pixels: int) -> Iterator[slice]:
@@ -375,10 +376,10 @@ def turn_filters(start, stop, w, taps, turned):
 
 
 @jit
-def clip_and_sum_channels(start, stop, y, y_first, dy, dy_first, g, db, beta):
+def clip_and_sum_channels(start, stop, y, y_first, dy, dy_first, g, db, beta, totals):
     """``clip_gradient`` for the channels start to stop, image by image, as they lie in memory."""
     nothing = dy.dtype.type(0)
-    totals = np.zeros(stop - start)
+    totals[start:stop] = 0
     for n in range(dy.shape[0]):
         for c in range(start, stop):
             values, source = y[n, y_first + c], dy[n, dy_first + c]
@@ -388,20 +389,20 @@ def clip_and_sum_channels(start, stop, y, y_first, dy, dy_first, g, db, beta):
             total = nothing
             for p in range(values.size):
                 total += target[p]
-            totals[c - start] += total
+            totals[c] += total
     for c in range(start, stop):
-        db[c] = totals[c - start] + (db[c] if beta else 0)
+        db[c] = totals[c] + (db[c] if beta else 0)
 
 
 @jit
-def sum_channels(start, stop, dy, db, beta):
+def sum_channels(start, stop, dy, db, beta, totals):
     """``backward_bias`` for the channels start to stop."""
-    totals = np.zeros(stop - start)
+    totals[start:stop] = 0
     for n in range(dy.shape[0]):
         for c in range(start, stop):
             values, total = dy[n, c], dy.dtype.type(0)
             for p in range(values.size):
                 total += values[p]
-            totals[c - start] += total
+            totals[c] += total
     for c in range(start, stop):
-        db[c] = totals[c - start] + (db[c] if beta else 0)
+        db[c] = totals[c] + (db[c] if beta else 0)

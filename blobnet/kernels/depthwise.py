@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blobnet.kernels import depthwise_3x3, patches, simd
+from blobnet.kernels import depthwise_3x3, patches, simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import at_least
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.instructions import MOST_LANES
 from blobnet.kernels.lanes import add_vectors, turn, turn_back
 from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.patches import Frame
@@ -120,8 +121,7 @@ def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, l
     shifts, framed = rest[:lanes], rest[lanes:]
     total = framed[(each * size + lanes) * lanes :]
     dense = total[(pixels + lanes) * lanes :]
-    offsets = sums.offsets * lanes
-    starts, target_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+    starts, target_starts = stack.empty(MOST_LANES, np.int64)[:lanes], stack.empty(MOST_LANES, np.int64)[:lanes]
     flat, results_flat = planes.reshape(-1), results.reshape(-1)
     framed[: each * size * lanes] = 0
     for item in range(start, stop):
@@ -139,7 +139,7 @@ def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, l
                 starts[lane] = (n * planes.shape[1] + c) * planes.shape[2]
             fill_frame(flat, planes.shape[2], starts, frame, framed, plane * size * lanes, dense)
         for row in range(len(sums.rows)):
-            sum_row(weights, framed, sums, row, offsets, lanes, total)
+            sum_row(weights, framed, sums, row, lanes, total)
         for p in range(pixels):
             add_vectors(shifts, 0, 0, 1, total, p * lanes)
         if least > -np.inf:
@@ -151,7 +151,7 @@ def correlate(start, stop, planes, frame: Frame, w, sums: Sums, results, bias, l
 
 
 @jit
-def sum_row(weights, framed, sums, row, offsets, lanes, total):
+def sum_row(weights, framed, sums, row, lanes, total):
     """A row of results, DEPTHWISE_PIXELS at once; the last of them end where the row ends."""
     source, target, count, first, last = sums.rows[row]
     x_step, y_step = sums.source_step * lanes, sums.target_step * lanes
@@ -160,9 +160,9 @@ def sum_row(weights, framed, sums, row, offsets, lanes, total):
         q = min(q, count - strip)
         x, y = source * lanes + q * x_step, target * lanes + q * y_step
         if strip == 1:
-            _sum_one(weights, framed, x, offsets, first, last, x_step, total, y, y_step)
+            _sum_one(weights, framed, x, sums.offsets, first, last, x_step, total, y, y_step)
         else:
-            _sum_strip(weights, framed, x, offsets, first, last, x_step, total, y, y_step)
+            _sum_strip(weights, framed, x, sums.offsets, first, last, x_step, total, y, y_step)
 
 
 _sum_one, _sum_strip = simd.weighted_sums(1), simd.weighted_sums(DEPTHWISE_PIXELS)
@@ -176,8 +176,7 @@ def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work)
     gradients, framed = work[: taps * lanes], work[taps * lanes :]
     turned = framed[(size + lanes) * lanes :]
     dense = turned[(pixels + lanes) * lanes :]
-    offsets = sums.offsets * lanes
-    starts, dy_starts = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+    starts, dy_starts = stack.empty(MOST_LANES, np.int64)[:lanes], stack.empty(MOST_LANES, np.int64)[:lanes]
     x_flat, dy_flat = x.reshape(-1), dy.reshape(-1)
     framed[: size * lanes] = 0
     for vector in range(start, stop):
@@ -195,9 +194,9 @@ def add_gradients(start, stop, x, frame: Frame, dy, sums: Sums, lanes, dw, work)
                 place, step = source * lanes, sums.source_step * lanes
                 whole = taps // DEPTHWISE_TAPS * DEPTHWISE_TAPS
                 for t in range(0, whole, DEPTHWISE_TAPS):
-                    _multiply_taps(turned, target * lanes, framed, place, offsets, t, step, count, gradients)
+                    _multiply_taps(turned, target * lanes, framed, place, sums.offsets, t, step, count, gradients)
                 for t in range(whole, taps):
-                    _multiply_tap(turned, target * lanes, framed, place, offsets, t, step, count, gradients)
+                    _multiply_tap(turned, target * lanes, framed, place, sums.offsets, t, step, count, gradients)
         for lane in range(min(lanes, filters - first)):
             for t in range(taps):
                 dw[first + lane, t] += gradients[t * lanes + lane]

@@ -13,10 +13,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from blobnet.kernels import simd
+from blobnet.kernels import simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
-from blobnet.kernels.instructions import Emitter, constant, opened
+from blobnet.kernels.instructions import MOST_LANES, Emitter, constant, opened
 from blobnet.kernels.parallel import parallel_for, repeated
 from blobnet.kernels.rows import at, total
 from blobnet.kernels.tiles import DEPTHWISE_BAND
@@ -25,6 +25,8 @@ from blobnet.kernels.workspace import work_array
 TAPS = 3
 # Pixels whose gradients are added in float32, before float64 takes them: those of several small images.
 _PIXELS = 1 << 10
+
+_TOTALS = TAPS * TAPS * MOST_LANES
 
 
 def fits(geometry: Geometry, channels: int, filters: int) -> bool:
@@ -176,7 +178,7 @@ def add_gradients(start, stop, x, dy, sizes, stride, dw):
     images, channels, flat, dy_flat = x.shape[0], x.shape[1], x.reshape(-1), dy.reshape(-1)
     band, at_once = _rows_at_once(W * stride, x.itemsize), max(1, _PIXELS // (PH * PW))
     lanes = simd.VECTOR_BYTES // x.itemsize
-    totals = np.empty(TAPS * TAPS * lanes)
+    totals = stack.empty(_TOTALS, np.float64)[: TAPS * TAPS * lanes]
     for c in range(start, stop):
         totals[:] = 0
         for n in range(0, images, at_once):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from blobnet.kernels import rows, simd
+from blobnet.kernels import rows, stack
 from blobnet.kernels._jit import jit
+from blobnet.kernels.instructions import MOST_LANES
 from blobnet.kernels.parallel import parallel_for, succeeds
 from blobnet.kernels.rows import at
 from blobnet.kernels.tiles import SEARCHED_AT_ONCE
@@ -53,6 +54,6 @@ def expect_finite(start, stop, values):
 @jit
 def sum_of_nothing(values):
     """The sum of 0 times each value, which is fetched ahead: a number gives 0, NaN and infinity give NaN."""
-    nothing = np.zeros(simd.VECTOR_BYTES // values.itemsize)
+    nothing = stack.zeros(MOST_LANES, np.float64)
     _add_nothing(len(values), (), (at(values, 0),), (), at(nothing, 0))
     return nothing.sum()

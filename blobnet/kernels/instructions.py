@@ -15,6 +15,7 @@ _features = llvmlite.binding.get_host_cpu_features()
 _widest = 64 if _features.get("avx512f") else 32 if _features.get("avx2") else 16
 
 VECTOR_BYTES = min(_widest, config.vector_bits() // 8)
+MOST_LANES = VECTOR_BYTES // 4  # of a vector: of float32
 REGISTERS = 32 if _features.get("avx512f") or _features.get("neon") else 16  # that hold vectors
 
 

@@ -94,4 +94,5 @@ def multiply_and_add(start, stop, steps, sums):
 
 @jit
 def copy(start, stop, source, target):
-    target[start:stop] = source[start:stop]
+    for i in range(start, stop):
+        target[i] = source[i]

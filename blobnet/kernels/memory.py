@@ -5,6 +5,14 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 
+def flat_array(context, builder, kind: types.Array, data: ir.Value, count: ir.Value) -> ir.Value:
+    """The flat array of so many elements at an address, as compiled code has it."""
+    array, itemsize = context.make_array(kind)(context, builder), ir.Constant(count.type, kind.dtype.bitwidth // 8)
+    array.data, array.nitems, array.itemsize = data, count, itemsize
+    array.shape, array.strides = (cgutils.pack_array(builder, [extent]) for extent in (count, itemsize))
+    return array._getvalue()
+
+
 @intrinsic
 def copy_bytes(typing, target, source, count):
     """``count`` bytes from one address to another, by the C library, which need not read what it overwrites."""

@@ -15,6 +15,7 @@ from llvmlite import ir
 
 from blobnet.kernels import rows, simd
 from blobnet.kernels._jit import jit
+from blobnet.kernels.parallel import scratch
 from blobnet.kernels.rows import at
 from blobnet.kernels.tiles import NORMALIZED_AT_ONCE, WINDOW_COLUMNS
 
@@ -50,15 +51,22 @@ class Joined(NamedTuple):
     g: np.ndarray
 
 
+def room_for_sums(channels: int, dtype: np.dtype) -> np.ndarray:
+    """A work array for two sums of each channel, float64, a vector's lanes apart."""
+    return scratch(channels * 2 * simd.lanes(dtype), float)
+
+
 @exact
-def moments(start, stop, x, kept, mean, variance):
+def moments(start, stop, x, kept, mean, variance, totals):
     """Mean and (biased) variance, from sums about the channel's first number: a large mean costs no precision.
 
-    kept  takes a copy of x, unless it is None
+    kept    takes a copy of x, unless it is None
+    totals  as of ``room_for_sums``
     """
     N, C, P = x.shape
     lanes = simd.VECTOR_BYTES // x.itemsize
-    flat, totals = x.reshape(-1), np.zeros((stop - start) * 2 * lanes)
+    flat = x.reshape(-1)
+    totals[: (stop - start) * 2 * lanes] = 0
     for n in range(N):
         for c in range(start, stop):
             place, numbers, sums = (n * C + c) * P, (_pivot(x, c),), (c - start) * 2 * lanes
@@ -182,7 +190,7 @@ _join = rows.loop(_clipped_sum)
 
 
 @exact
-def sums_and_line_gradient(start, stop, x, dy, joined, line: Line, sum_g, sum_product, dx):
+def sums_and_line_gradient(start, stop, x, dy, joined, line: Line, sum_g, sum_product, dx, totals):
     """``gradient_sums``, then ``line_gradient``, for as many channels at once as stay in the cache.
 
     joined  a ``Joined``, or None
@@ -190,7 +198,7 @@ def sums_and_line_gradient(start, stop, x, dy, joined, line: Line, sum_g, sum_pr
     channels = max(1, NORMALIZED_AT_ONCE // (x.shape[0] * x.shape[2]))
     for first in range(start, stop, channels):
         last = min(first + channels, stop)
-        gradient_sums(first, last, x, dy, joined, line, sum_g, sum_product)
+        gradient_sums(first, last, x, dy, joined, line, sum_g, sum_product, totals)
         if joined is None:
             line_gradient(first, last, x, dy, line, sum_g, sum_product, dx)
         else:
@@ -198,11 +206,12 @@ def sums_and_line_gradient(start, stop, x, dy, joined, line: Line, sum_g, sum_pr
 
 
 @exact
-def gradient_sums(start, stop, x, dy, joined, line: Line, sum_g, sum_product):
+def gradient_sums(start, stop, x, dy, joined, line: Line, sum_g, sum_product, totals):
     """The sums of g and of g times the normalised x, where g is dy, but 0 where y is clipped; or that of ``joined``."""
     N, C, P = x.shape
     lanes = simd.VECTOR_BYTES // x.itemsize
-    flat, dy_flat, totals = x.reshape(-1), dy.reshape(-1), np.zeros((stop - start) * 2 * lanes)
+    flat, dy_flat = x.reshape(-1), dy.reshape(-1)
+    totals[: (stop - start) * 2 * lanes] = 0
     for n in range(N):
         for c in range(start, stop):
             numbers, sums = _numbers(line, c, x), (c - start) * 2 * lanes
@@ -320,13 +329,34 @@ class Response(NamedTuple):
     k: float
 
 
+class WindowSizes(NamedTuple):
+    """Of rows and columns that are done at once, with zeros around them."""
+
+    half_a: int
+    half_b: int
+    rows: int
+    width: int
+    pitch: int  # elements from one row to the next
+
+
+def window_sizes(rows: int, columns: int, response: Response) -> WindowSizes:
+    """Of arrays (items, rows, columns)."""
+    width = columns if response.half_b else min(columns, WINDOW_COLUMNS)
+    return WindowSizes(response.half_a, response.half_b, rows, width, width + 2 * response.half_b)
+
+
+def room_for_windows(sizes: WindowSizes, dtype: np.dtype) -> np.ndarray:
+    """The work array of ``response_forward`` and ``response_backward``."""
+    return scratch((3 * sizes.rows + 2 * sizes.half_a) * sizes.pitch, dtype)
+
+
 @exact
-def response_forward(start, stop, x, response: Response, scale, y):
+def response_forward(start, stop, x, response: Response, sizes: WindowSizes, scale, y, work):
     """s goes to ``scale``."""
     _, A, B = x.shape
     flat, scales, results = x.reshape(-1), scale.reshape(-1), y.reshape(-1)
     numbers = x.dtype.type(response.k), x.dtype.type(response.alpha)
-    sizes, squares, columns, sums = _window_memory(x, response)
+    squares, columns, sums = _parts(work, sizes)
     for item in range(start, stop):
         for first in range(0, B, sizes.width):
             width = min(sizes.width, B - first)
@@ -346,12 +376,12 @@ def response_forward(start, stop, x, response: Response, scale, y):
 
 
 @exact
-def response_backward(start, stop, x, scale, dy, response: Response, dx):
+def response_backward(start, stop, x, scale, dy, response: Response, sizes: WindowSizes, dx, work):
     """dx = dy s^-beta - 2 alpha beta x (sum over the window of dy x s^(-beta - 1))."""
     _, A, B = x.shape
     flat, scales, gradients, results = x.reshape(-1), scale.reshape(-1), dy.reshape(-1), dx.reshape(-1)
     slope = x.dtype.type(2 * response.alpha * response.beta)
-    sizes, ratios, columns, sums = _window_memory(x, response)
+    ratios, columns, sums = _parts(work, sizes)
     for item in range(start, stop):
         for first in range(0, B, sizes.width):
             width = min(sizes.width, B - first)
@@ -372,25 +402,12 @@ def response_backward(start, stop, x, scale, dy, response: Response, dx):
                 _spread_gradient(width, (slope,), sources, (at(results, place),), None)
 
 
-class _WindowSizes(NamedTuple):
-    """Of rows and columns that are done at once, with zeros around them."""
-
-    half_a: int
-    half_b: int
-    rows: int
-    width: int
-    pitch: int  # elements from one row to the next
-
-
 @exact
-def _window_memory(x, response):
-    """Sizes, and memory for values with zeros around them, for their sums down the columns and over windows."""
-    _, A, B = x.shape
-    width = B if response.half_b else min(B, WINDOW_COLUMNS)
-    pitch = width + 2 * response.half_b
-    sizes = _WindowSizes(response.half_a, response.half_b, A, width, pitch)
-    around = np.zeros((A + 2 * response.half_a) * pitch, x.dtype)
-    return sizes, around, np.empty(A * pitch, x.dtype), np.empty(A * pitch, x.dtype)
+def _parts(work, sizes):
+    """Memory for values with zeros around them, for their sums down the columns and over windows."""
+    around, inside = (sizes.rows + 2 * sizes.half_a) * sizes.pitch, sizes.rows * sizes.pitch
+    work[:around] = 0
+    return work[:around], work[around : around + inside], work[around + inside :]
 
 
 @exact

@@ -107,7 +107,7 @@ def parallel_for(kernel: Callable, count: int, *args, grain: int = 1, scratch: n
         unrepeatable()
         kernel(0, count, *args, *([] if scratch is None else [scratch[0]]))
     elif _run(*compiled, count, args, grain, scratch):
-        raise MemoryError(kernel.__name__)
+        raise RuntimeError(f"{kernel.__name__} failed")
 
 
 @functools.cache
@@ -144,8 +144,7 @@ def _run(
         plain[place] = tuple(plain[place])
     if _rehearsal is not None:
         unrepeatable()
-        arguments = (np.zeros(region.BOARD_SIZE, np.int64), count, blocks, grain, 1, 1, scratch, tuple(plain))
-        _rehearsal[start, tuple(map(start.typeof_pyval, arguments))] = None
+        _rehearsal[start, _types(start, scratch, plain)] = None
         return False
     cut = count, blocks, grain, min(blocks, PARTS_OF_A_THREAD * threads), threads
     _own.calls.append(Region(start, cut, scratch, plain, may_fail))
@@ -155,6 +154,11 @@ def _run(
     if _observer:
         _observer(start.kernel, perf_counter() - began)
     return failed
+
+
+def _types(start: Callable, scratch: np.ndarray | None, args: list) -> tuple:
+    """The types of the arguments that start a region."""
+    return tuple(map(start.typeof_pyval, (np.zeros(region.BOARD_SIZE, np.int64), 0, 0, 0, 0, 0, scratch, tuple(args))))
 
 
 @contextmanager
@@ -217,7 +221,7 @@ class Regions:
         with _taken_board(self._threads) as (board, alone):
             done = region.run_regions(board, self._table, alone)
         if done < len(self._regions) and not self._regions[done].may_fail:
-            raise MemoryError(self._regions[done].start.__name__)
+            raise RuntimeError(f"{self._regions[done].start.__name__} failed")
         return done
 
 

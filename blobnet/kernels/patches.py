@@ -16,7 +16,7 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from blobnet.kernels import parallel
+from blobnet.kernels import parallel, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.instructions import constant, opened
@@ -168,22 +168,27 @@ def frames(planes: np.ndarray, frame: Frame) -> np.ndarray:
         return planes
     copies = work_array("frames", (*planes.shape[:2], frame.size), planes.dtype)
     pixels = planes.reshape(-1, planes.shape[2])
-    parallel.parallel_for(fill_frames, len(pixels), pixels, frame, copies.reshape(len(pixels), -1))
+    starts = parallel.scratch(len(frame.rows), np.int64)
+    parallel.parallel_for(fill_frames, len(pixels), pixels, frame, copies.reshape(len(pixels), -1), scratch=starts)
     return copies
 
 
 @jit
-def fill_frames(start, stop, planes, frame: Frame, frames):
-    """Copy the planes start to stop of planes [count, pixels] into frames [count, frame.size]."""
+def fill_frames(start, stop, planes, frame: Frame, frames, starts):
+    """Copy the planes start to stop of planes [count, pixels] into frames [count, frame.size].
+
+    starts  takes where the row of the plane begins that goes to each row of the frame
+    """
     first, last = inside(frame)
-    starts = np.where(frame.rows >= 0, frame.rows + frame.first + first, -1)
-    dealt = np.array(((first, last - first),))
+    dealt = stack.empty(2, np.int64)
+    dealt[0], dealt[1] = first, last - first
+    for row in range(len(frame.rows)):
+        starts[row] = frame.rows[row] + frame.first + first if frame.rows[row] >= 0 else -1
     target, source = frames.reshape(-1), planes.reshape(-1)
     for plane in range(start, stop):
         frames[plane] = 0
-        copy_rows(
-            target, plane * frames.shape[1], frame.extent, source, plane * planes.shape[1], starts, len(starts), dealt
-        )
+        place, rows = plane * planes.shape[1], len(frame.rows)
+        copy_rows(target, plane * frames.shape[1], frame.extent, source, place, starts, rows, dealt)
 
 
 @jit

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blobnet.kernels import simd, windows
+from blobnet.kernels import simd, stack, windows
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import run_rows
+from blobnet.kernels.instructions import MOST_LANES
 from blobnet.kernels.lanes import place_planes, turn, turn_back
 from blobnet.kernels.parallel import scratch
 from blobnet.kernels.random import bits
@@ -104,7 +105,7 @@ def largest_across(start, stop, x, x_size, rows, columns, chunk, band, y, y_size
     (H, W), (PH, PW), lanes = x_size, y_size, simd.VECTOR_BYTES // x.itemsize
     cells, results = work[: (chunk * W + lanes) * lanes], work[(chunk * W + lanes) * lanes :]
     best, places = results[: (band * PW + lanes) * lanes], results[(band * PW + lanes) * lanes :]
-    starts, targets = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+    starts, targets = stack.empty(MOST_LANES, np.int64)[:lanes], stack.empty(MOST_LANES, np.int64)[:lanes]
     for plane in range(start, stop, lanes):
         place_planes(starts, plane, stop, H * W)
         place_planes(targets, plane, stop, PH * PW)

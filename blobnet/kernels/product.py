@@ -28,15 +28,17 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import parallel, simd
+from blobnet.kernels import parallel, simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import at_least
+from blobnet.kernels.instructions import MOST_LANES
 from blobnet.kernels.tiles import (
     BLOCK_COLUMNS,
     BLOCK_DEPTH,
     BLOCK_DEPTH_KEPT,
     BLOCK_ROWS,
     BLOCK_ROWS_KEPT,
+    RECURRENT_DEPTH,
     ROWS_AHEAD,
     TILE_ROWS,
     TILE_VECTORS,
@@ -45,6 +47,10 @@ from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 MR = TILE_ROWS
 NV = TILE_VECTORS
+
+# Rows, columns or depth of whatever is packed or written at once, and numbers of a table of so many runs.
+MOST_RUNS = max(BLOCK_COLUMNS, BLOCK_DEPTH, RECURRENT_DEPTH)
+_RUNS = 3 * MOST_RUNS
 
 # Multiplications below which a second thread costs more than it gives.
 WORTH_A_THREAD = 1 << 20
@@ -307,7 +313,7 @@ def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, sha
     """
     rows, columns, depth = extents
     steps = layout.inner[k : k + depth]
-    starts = np.empty(MR, np.int64)
+    starts = stack.empty(MR, np.int64)
     tiles = -(-columns // MR)
     for i in range(0, rows, shape.tile):
         width = min(shape.tile, -(-(rows - i) // shape.lanes) * shape.lanes)
@@ -336,7 +342,7 @@ def multiply_in_place(a_panels, b, layout, member, column, k, sums, extents, sha
 @jit
 def transpose(source, target, shape):
     """target [rows, columns] = source [columns, rows] of a block."""
-    starts = np.empty(shape.lanes, np.int64)
+    starts = stack.empty(MOST_LANES, np.int64)
     for r in range(shape.lanes):
         starts[r] = r * shape.rows
     for j in range(0, shape.columns, shape.lanes):
@@ -374,8 +380,8 @@ def pack(source, layout, member, row, row_stop, k, k_stop, panels, panel, unit, 
 
     A panel is ``panel`` rows wide; the last one so wide as its rows need, in units.
     """
-    runs = np.empty((3, max(panel, k_stop - k)), np.int64)
-    starts = np.empty(lanes, np.int64)
+    runs = stack.empty(_RUNS, np.int64).reshape(3, MOST_RUNS)
+    starts = stack.empty(MOST_LANES, np.int64)[:lanes]
     if layout.inner_runs:
         count = find_runs(layout.inner, k, k_stop, lanes, runs)
     for first in range(row, row_stop, panel):
@@ -464,7 +470,7 @@ def write_block(c, layout, member, extents, sums, stride, alpha, beta, addend, b
     """c = alpha sums + beta addend + bias, or ``least``, over the block; with beta 0 the addend is not read."""
     row, row_stop, column, column_stop = extents
     columns = column_stop - column
-    runs = np.empty((3, columns), np.int64)
+    runs = stack.empty(_RUNS, np.int64).reshape(3, MOST_RUNS)
     count = find_runs(layout.inner, column, column_stop, columns, runs)
     scattered = count == columns
     for i in range(row, row_stop):

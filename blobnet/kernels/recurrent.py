@@ -13,14 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import product, simd
+from blobnet.kernels import product, simd, stack
 from blobnet.kernels._jit import FASTMATH, jit
 from blobnet.kernels.exponential import sigmoid, tanh
-from blobnet.kernels.parallel import parallel_for
+from blobnet.kernels.instructions import MOST_LANES
+from blobnet.kernels.parallel import parallel_for, scratch
 from blobnet.kernels.tiles import RECURRENT_AHEAD, RECURRENT_DEPTH, RECURRENT_PANELS, RECURRENT_ROWS, RECURRENT_STEPS
 from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 _ONE = np.float32(1)
+_TILE = product.MR * product.NV * MOST_LANES
 
 # Cells are computed in the order they are written in. Left to the compiler, that of machine code which has just been
 # compiled was not always that of code which is loaded.
@@ -129,7 +131,7 @@ def multiply(steps, streams, rows, x, i, weights, y, j, accumulate, backwards, p
 def multiply_slice(steps, streams, rows, x, i, k, weights, y, j, accumulate, backwards, pieces):
     """What the slice of the weights from k on gives, or adds to y."""
     M, K = weights.outputs, weights.inputs
-    tile = np.empty(product.MR * weights.panel, y.dtype)
+    tile = stack.empty(_TILE, y.dtype)
     group = RECURRENT_PANELS * weights.panel
     groups = max(1, -(-weights.pairs // group))
     for number in range(groups):
@@ -190,21 +192,31 @@ _multiply_whole = simd.tile_product(product.NV, fetches=True, ahead=RECURRENT_AH
 _NOTHING = np.empty(0, np.int64)
 
 
+def room_for_pieces(streams: int, cells: int, dtype: np.dtype) -> np.ndarray:
+    """A work array for ``pieces_of`` the rows of a step: of at most four matrices, with ten times as many columns."""
+    return scratch(4 + streams * 10 * cells * dtype.itemsize // _piece(cells), np.int64)
+
+
 @jit
-def pieces_of(matrices, row, rows, weights):
-    """Rows of matrices, from ``row`` on, as addresses of pieces, of which one can come while a panel is multiplied."""
-    size = min(RECURRENT_DEPTH, weights.inputs) * CACHE_LINE
-    most = 0
-    for matrix in matrices:
-        most += 1 + rows * matrix.shape[1] * matrix.itemsize // size
-    pieces, count = np.empty(most, np.int64), 0
+def _piece(inputs):
+    """Bytes that can come while a panel is multiplied."""
+    return min(RECURRENT_DEPTH, inputs) * CACHE_LINE
+
+
+@jit
+def pieces_of(matrices, row, rows, weights, pieces):
+    """Rows of matrices, from ``row`` on, as addresses of pieces, of which one can come while a panel is multiplied.
+
+    Returns how many there are.
+    """
+    size, count = _piece(weights.inputs), 0
     for matrix in matrices:
         width = matrix.shape[1] * matrix.itemsize
         start = matrix.ctypes.data + row * width
         for piece in range(start, start + rows * width, size):
             pieces[count] = piece
             count += 1
-    return pieces[:count]
+    return count
 
 
 @jit
@@ -215,7 +227,15 @@ def copy_rows(source, i, i_row, target, j, j_row, rows, columns):
 
 
 @jit
-def start_step(start, stop, step, x, cont, input_w, h_w, kept, gates, h, h_before, read):
+def copy_streams(start, stop, source, target):
+    """The states (N, H) of the streams start to stop."""
+    for n in range(start, stop):
+        for d in range(target.shape[1]):
+            target[n, d] = source[n, d]
+
+
+@jit
+def start_step(start, stop, step, x, cont, input_w, h_w, kept, gates, h, h_before, read, pieces):
     """gates = W_x x + W_h kept, of which W_x x for RECURRENT_STEPS steps at a time; kept = cont h of the step before.
 
     Meanwhile the next step's rows of the matrices ``read`` [T N, ...] come to the second cache.
@@ -230,14 +250,14 @@ def start_step(start, stop, step, x, cont, input_w, h_w, kept, gates, h, h_befor
         for d in range(h.shape[2]):
             kept[step, n, d] = cont[step, n] * known[n, d]
     i, backwards = row * h_w.inputs, step % 2 == 1
-    pieces = pieces_of(read, row + N, stop - start if step + 1 < T else 0, h_w)
-    multiply(1, N, stop - start, kept.reshape(-1), i, h_w, sums, row * M, True, backwards, pieces)
+    later = pieces_of(read, row + N, stop - start if step + 1 < T else 0, h_w, pieces)
+    multiply(1, N, stop - start, kept.reshape(-1), i, h_w, sums, row * M, True, backwards, pieces[:later])
 
 
 @jit
 def lstm_steps(
     start, stop, x, cont, offset, input_w: Weights, h_w: Weights, kept, gates, h, c,
-    h_before, c_before, h_after, c_after,
+    h_before, c_before, h_after, c_after, pieces,
 ):  # fmt: skip
     """All steps of the streams start to stop: gates = offset + W_x x + W_h kept, then ``lstm_forward``.
 
@@ -247,45 +267,47 @@ def lstm_steps(
     h (T, N, H) written
     c (T + 1, N, H) written, the initial c first
     h_before, c_before, h_after, c_after (N, H): the initial states, and the last ones, written, perhaps over these
+    pieces: ``room_for_pieces``
     """
     simd.prefer_widest_vectors()
     T, N, H = h.shape
     cells, offsets = gates.reshape(T, N, 4, H), offset.reshape(N, 4, H)
-    c[0, start:stop] = c_before[start:stop]
+    copy_streams(start, stop, c_before, c[0])
     read = gates.reshape(T * N, 4 * H), kept.reshape(T * N, H), c.reshape((T + 1) * N, H)
     for step in range(T):
-        start_step(start, stop, step, x, cont, input_w, h_w, kept, gates, h, h_before, read)
+        start_step(start, stop, step, x, cont, input_w, h_w, kept, gates, h, h_before, read, pieces)
         lstm_forward(start, stop, offsets, cells[step], cont[step], c[step], c[step + 1], h[step])
-    h_after[start:stop], c_after[start:stop] = h[T - 1, start:stop], c[T, start:stop]
+    copy_streams(start, stop, h[T - 1], h_after)
+    copy_streams(start, stop, c[T], c_after)
 
 
 @jit
-def rnn_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, kept, sums, h, h_before, h_after):
+def rnn_steps(start, stop, x, cont, offset, input_w: Weights, h_w: Weights, kept, sums, h, h_before, h_after, pieces):
     """Likewise for h = tanh(sums), sums (T, N, H)."""
     T, N, H = h.shape
     read = sums.reshape(T * N, H), kept.reshape(T * N, H), h.reshape(T * N, H)
     for step in range(T):
-        start_step(start, stop, step, x, cont, input_w, h_w, kept, sums, h, h_before, read)
+        start_step(start, stop, step, x, cont, input_w, h_w, kept, sums, h, h_before, read, pieces)
         for n in range(start, stop):
             for d in range(h.shape[2]):
                 sums[step, n, d] += offset[n, d]
                 h[step, n, d] = tanh(sums[step, n, d])
-    h_after[start:stop] = h[-1, start:stop]
+    copy_streams(start, stop, h[T - 1], h_after)
 
 
 @jit
-def end_step(start, stop, step, h_w, gates_diff, h_diff, read):
+def end_step(start, stop, step, h_w, gates_diff, h_diff, read, pieces):
     """h_diff = W_h^T gates_diff: what reaches the h before, but for cont; rows come as in ``start_step``."""
     N, M = gates_diff.shape[1:]
     diffs, row = gates_diff.reshape(-1), step * N + start
     if step > 0:
         y, j = h_diff.reshape(-1), start * h_w.outputs
-        pieces = pieces_of(read, row - N, stop - start, h_w)
-        multiply(1, N, stop - start, diffs, row * M, h_w, y, j, False, step % 2 == 1, pieces)
+        later = pieces_of(read, row - N, stop - start, h_w, pieces)
+        multiply(1, N, stop - start, diffs, row * M, h_w, y, j, False, step % 2 == 1, pieces[:later])
 
 
 @jit
-def lstm_steps_backward(start, stop, cont, h_w: Weights, from_output, gates_diff, h_diff, gates, c, c_diff):
+def lstm_steps_backward(start, stop, cont, h_w: Weights, from_output, gates_diff, h_diff, gates, c, c_diff, pieces):
     """Gradients of ``lstm_steps``, from the last step to the first.
 
     h_w: W_h^T [H, 4H]
@@ -306,11 +328,11 @@ def lstm_steps_backward(start, stop, cont, h_w: Weights, from_output, gates_diff
             for d in range(H):
                 h_diff[n, d] = share * h_diff[n, d] + from_output[step, n, d]
         lstm_backward(start, stop, cells[step], cont[step], c[step], c[step + 1], h_diff, c_diff, diffs[step])
-        end_step(start, stop, step, h_w, gates_diff, h_diff, read)
+        end_step(start, stop, step, h_w, gates_diff, h_diff, read, pieces)
 
 
 @jit
-def rnn_steps_backward(start, stop, cont, h_w: Weights, from_output, sums_diff, h_diff, h):
+def rnn_steps_backward(start, stop, cont, h_w: Weights, from_output, sums_diff, h_diff, h, pieces):
     """Likewise for ``rnn_steps``: the gradient of a sum is that of h times 1 - h^2."""
     T, N, H = h.shape
     read = h.reshape(T * N, H), sums_diff.reshape(T * N, H), from_output.reshape(T * N, H)
@@ -321,7 +343,7 @@ def rnn_steps_backward(start, stop, cont, h_w: Weights, from_output, sums_diff, 
             for d in range(h.shape[2]):
                 slope = _ONE - h[step, n, d] * h[step, n, d]
                 sums_diff[step, n, d] = (share * h_diff[n, d] + from_output[step, n, d]) * slope
-        end_step(start, stop, step, h_w, sums_diff, h_diff, read)
+        end_step(start, stop, step, h_w, sums_diff, h_diff, read, pieces)
 
 
 @jit(fastmath=_IN_ORDER)

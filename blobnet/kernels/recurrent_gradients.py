@@ -11,10 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import gemm, parallel, product, simd
+from blobnet.kernels import gemm, parallel, product, simd, stack
 from blobnet.kernels._jit import FASTMATH, jit
+from blobnet.kernels.instructions import MOST_LANES
 from blobnet.kernels.tiles import GRADIENT_AHEAD, GRADIENT_DEPTH, GRADIENT_ROWS, GRADIENT_VECTORS
 from blobnet.kernels.workspace import CACHE_LINE
+
+_TOTALS = GRADIENT_VECTORS * MOST_LANES
 
 
 def add_gradients(
@@ -73,7 +76,7 @@ def add_blocks(start, stop, diff, first, first_gradient, first_grows,
     panel, rest = work[: product.NV * lanes * GRADIENT_DEPTH], work[product.NV * lanes * GRADIENT_DEPTH :]
     edge, first_sums = rest[: _width(diff.itemsize) * GRADIENT_DEPTH], rest[_width(diff.itemsize) * GRADIENT_DEPTH :]
     second_sums = first_sums[_whole(first.shape[1], diff.itemsize) * row :]
-    totals = np.empty(GRADIENT_VECTORS * lanes)
+    totals = stack.empty(_TOTALS, np.float64)
     for m in range(start, stop, GRADIENT_VECTORS * lanes):
         count = min(GRADIENT_VECTORS * lanes, stop - m)
         totals[:] = 0
@@ -158,7 +161,7 @@ _multiply_2, _multiply_3 = (simd.tile_product(vectors, fetches=True) for vectors
 def write_transposed(sums, gradient, m, count, grows):
     """gradient[m + column] (+)= the column of the sums, for so many."""
     lanes, row, D = simd.VECTOR_BYTES // gradient.itemsize, _row(gradient.itemsize), gradient.shape[1]
-    flat, nothing, lowest = gradient.reshape(-1), np.zeros(lanes, gradient.dtype), gradient.dtype.type(-np.inf)
+    flat, nothing, lowest = gradient.reshape(-1), stack.zeros(MOST_LANES, gradient.dtype), gradient.dtype.type(-np.inf)
     for column in range(0, count, lanes):
         rows = min(lanes, count - column)
         for d in range(0, D, lanes):

@@ -22,10 +22,8 @@ def gemm(a, b, c, transpose_a: bool = False, transpose_b: bool = False, alpha=1.
 def multiply_rows(start, stop, a, b, c, alpha, beta):
     """Rows start to stop of C = alpha A B + beta C."""
     for i in range(start, stop):
-        if beta == 0:
-            c[i] = 0
-        else:
-            c[i] *= beta
+        for j in range(b.shape[1]):
+            c[i, j] = beta * c[i, j] if beta != 0 else 0
         for k in range(a.shape[1]):
             scaled = alpha * a[i, k]
             for j in range(b.shape[1]):

@@ -19,7 +19,7 @@ from numba.core import cgutils, compiler, types
 from numba.extending import intrinsic
 
 from blobnet.kernels._jit import Kernel, PartLibrary, jit
-from blobnet.kernels.memory import copy_bytes
+from blobnet.kernels.memory import copy_bytes, flat_array
 
 # The board: places of its numbers, each on a cache line of its own that others are written to meanwhile.
 TICKET, DONE, FAILED = 0, 8, 16
@@ -69,7 +69,7 @@ def starter(kernel: Kernel) -> Callable:
     """The compiled ``start(board, count, blocks, grain, parts, threads, scratch, *args)`` of a kernel: runs a region.
 
     Item ranges go to ``kernel(start, stop, *args)``, with the row of the thread in ``scratch`` as a last argument
-    unless that is None. Returns how many parts failed: a lack of memory makes them, or what the kernel raises.
+    unless that is None. Returns how many parts failed: those in which the kernel raised an error.
     Its ``kernel`` is the kernel.
     """
     names = {**globals(), "_post_kernel": _poster(kernel)}
@@ -236,36 +236,18 @@ def _caller(context, builder, kernel: Kernel, signature, scratch, packed: ir.Typ
     start, stop, thread, address = function.args
     inner = ir.IRBuilder(function.append_basic_block())
     args, rows = cgutils.unpack_tuple(inner, inner.load(inner.inttoptr(address, packed.as_pointer())))
-    unpacked = zip(signature.args[2:], cgutils.unpack_tuple(inner, args), strict=False)
-    arguments = [start, stop, *(_borrowed(context, inner, kind, value) for kind, value in unpacked)]
+    arguments = [start, stop, *cgutils.unpack_tuple(inner, args)]
     has_rows = not isinstance(scratch, types.NoneType)
     if has_rows:
-        row = types.Array(scratch.dtype, 1, "C")(scratch, types.intp)
-        rows = _borrowed(context, inner, scratch, rows)
-        arguments.append(_run(context, inner, _row, row, [rows, thread], compiler.Flags())[1])
+        whole = context.make_array(scratch)(context, inner, rows)
+        _, length = cgutils.unpack_tuple(inner, whole.shape)
+        row = inner.gep(whole.data, [inner.mul(thread, length)])
+        arguments.append(flat_array(context, inner, signature.args[-1], row, length))
     flags, dispatcher = compiler.Flags(), kernel.dispatcher
     dispatcher.targetdescr.options.parse_as_flags(flags, dispatcher.targetoptions)
     status, _ = _run(context, inner, kernel.py_func, signature, arguments, flags)
     inner.ret(inner.zext(status.is_error, _FAILED))
     return function
-
-
-def _borrowed(context, builder, kind: types.Type, value: ir.Value) -> ir.Value:
-    """An argument whose arrays have no owner: references that all threads count would be a queue for one cache line."""
-    if isinstance(kind, types.BaseTuple):
-        parts = [
-            _borrowed(context, builder, part, builder.extract_value(value, place)) for place, part in enumerate(kind)
-        ]
-        return context.make_tuple(builder, kind, parts)
-    if isinstance(kind, types.Array):
-        array = context.make_array(kind)(context, builder, value)
-        array.meminfo = cgutils.get_null_value(array.meminfo.type)
-        return array._getvalue()
-    return value
-
-
-def _row(rows, thread):
-    return rows[thread]
 
 
 def _run(context, builder, function: Callable, signature, arguments: list, flags: compiler.Flags):

@@ -20,7 +20,7 @@ from blobnet.kernels.workspace import CACHE_LINE
 def at(typing, base, position):
     """Where an element of an array, or one so far from another, lies in memory.
 
-    Loops take this instead of the array, whose references would be counted each time.
+    Loops take this instead of a slice, which has a shape as well.
     """
 
     def emit(context, builder, signature, arguments):

@@ -318,7 +318,7 @@ def weighted_sums(pixels: int):
 
     @intrinsic
     def sum_weighted(typing, w, x, j, offsets, first, last, x_step, y, k, y_step):
-        """Vector y[k + p y_step] = sum over t from first to last of w[t lanes] x[j + offsets[t] + p x_step]."""
+        """Vector y[k + p y_step] = sum over t from first to last of w[t lanes] x[j + offsets[t] lanes + p x_step]."""
 
         def emit(context, builder, signature, arguments):
             emitter, w, x, offsets, y = opened(context, builder, signature, arguments, 0, 1, 3, 7)
@@ -328,7 +328,8 @@ def weighted_sums(pixels: int):
                 builder.store(emitter.zero(), total)
             with cgutils.for_range(builder, last, start=first) as loop:
                 weight = emitter.load(w, builder.mul(loop.index, constant(emitter.lanes)))
-                place = builder.add(j, builder.load(builder.gep(offsets, [loop.index])))
+                offset = builder.mul(builder.load(builder.gep(offsets, [loop.index])), constant(emitter.lanes))
+                place = builder.add(j, offset)
                 for p, total in enumerate(sums):
                     pixel = emitter.load(x, builder.add(place, builder.mul(x_step, constant(p))))
                     builder.store(emitter.multiply_add(weight, pixel, builder.load(total)), total)
@@ -347,13 +348,17 @@ def products_with_shifts(shifts: int):
 
     @intrinsic
     def multiply_shifted(typing, x, i, y, j, offsets, first, y_step, count, sums):
-        """Vector sums[t lanes] += sum over q < count of x[i + q lanes] y[j + offsets[t] + q y_step], from t = first."""
+        """Vector sums[t lanes] += sum over q < count of x[i + q lanes] y[j + offsets[t] lanes + q y_step].
+
+        From t = first on.
+        """
 
         def emit(context, builder, signature, arguments):
             emitter, x, y, offsets, sums = opened(context, builder, signature, arguments, 0, 2, 4, 8)
             _, i, _, j, _, first, y_step, count, _ = arguments
             numbers = [builder.add(first, constant(t)) for t in range(shifts)]
-            starts = [builder.add(j, builder.load(builder.gep(offsets, [number]))) for number in numbers]
+            columns = [builder.load(builder.gep(offsets, [number])) for number in numbers]
+            starts = [builder.add(j, builder.mul(column, constant(emitter.lanes))) for column in columns]
             totals = [cgutils.alloca_once_value(builder, emitter.zero()) for _ in numbers]
             for total in totals:
                 builder.store(emitter.zero(), total)

@@ -9,6 +9,7 @@ from blobnet.kernels import elements, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import span
 from blobnet.kernels.exponential import exp
+from blobnet.kernels.parallel import scratch
 from blobnet.kernels.rows import at, largest
 
 
@@ -19,7 +20,7 @@ def forward(x: np.ndarray, y: np.ndarray | None) -> None:
         flat = None if y is None else y[:, :, 0]
         elements.run_rows(forward_rows, outer, classes, x[:, :, 0], flat)
     else:
-        elements.run_rows(forward_columns, outer, classes * inner, x, y)
+        elements.run_rows(forward_columns, outer, classes * inner, x, y, scratch=scratch(2 * inner, x.dtype))
 
 
 def backward(y: np.ndarray, dy: np.ndarray, dx: np.ndarray | None) -> None:
@@ -29,7 +30,7 @@ def backward(y: np.ndarray, dy: np.ndarray, dx: np.ndarray | None) -> None:
         flat = None if dx is None else dx[:, :, 0]
         elements.run_rows(backward_rows, outer, classes, y[:, :, 0], dy[:, :, 0], flat)
     else:
-        elements.run_rows(backward_columns, outer, classes * inner, y, dy, dx)
+        elements.run_rows(backward_columns, outer, classes * inner, y, dy, dx, scratch=scratch(inner, y.dtype))
 
 
 @jit
@@ -53,15 +54,13 @@ def forward_rows(start, stop, x, y):
 
 
 @jit
-def forward_columns(start, stop, x, y):
+def forward_columns(start, stop, x, y, work):
     x, y = span(start, stop, x, y)
-    highest = np.empty(x.shape[2], x.dtype)
-    total = np.empty(x.shape[2], x.dtype)
+    highest, total = work[: x.shape[2]], work[x.shape[2] : 2 * x.shape[2]]
     for item in range(x.shape[0]):
-        highest[:] = x[item, 0]
         for c in range(x.shape[1]):
             for i in range(x.shape[2]):
-                highest[i] = max(highest[i], x[item, c, i])
+                highest[i] = max(highest[i], x[item, c, i]) if c > 0 else x[item, c, i]
         total[:] = 0
         for c in range(x.shape[1]):
             for i in range(x.shape[2]):
@@ -86,10 +85,9 @@ def backward_rows(start, stop, y, dy, dx):
 
 
 @jit
-def backward_columns(start, stop, y, dy, dx):
-    y = y[start:stop]
+def backward_columns(start, stop, y, dy, dx, work):
+    y, total = y[start:stop], work[: y.shape[2]]
     dy, dx = span(start, stop, dy, dx)
-    total = np.empty(y.shape[2], y.dtype)
     for item in range(y.shape[0]):
         total[:] = 0
         for c in range(y.shape[1]):

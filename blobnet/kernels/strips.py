@@ -20,7 +20,7 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from blobnet.kernels import product, simd
+from blobnet.kernels import product, simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
@@ -151,10 +151,10 @@ def correlate_strips(start, stop, x, filters, y, y_first, bias, least, addend, a
     m = SIDE * step
     work[:m] = 0
     source, panels, target, known = x.reshape(-1), filters.reshape(-1), y.reshape(-1), addend.reshape(-1)
-    starts = np.empty(SIDE, np.int64)
+    starts = stack.empty(SIDE, np.int64)
     for item in range(start, stop):
         image, strip = divmod(item, strips.count)
-        absent = np.zeros(LANES, x.dtype)
+        absent = stack.zeros(LANES, x.dtype)
         for channel in range(c):
             for r in range(SIDE):
                 row = strip * STEP + r - strips.pad[0]

@@ -75,16 +75,16 @@ def multiply(
     block = block_rows, even_part(columns, -(-columns // column_blocks), TILE_VECTORS * simd.lanes(c.dtype))
     count = others * -(-columns // block[1])
     grain = max(1, WORTH_A_THREAD // (block[0] * block[1] * max(1, b.shape[1])))
-    rest = block, bias, c.dtype.type(least), c if addend is None else addend, addend is not None
+    rest = block, bias, np.zeros_like(bias), c.dtype.type(least), c if addend is None else addend, addend is not None
     parallel_for(multiply_blocks, count, a, b, c, first, *rest, grain=grain)
 
 
 @jit
-def multiply_blocks(start, stop, a, b, c, c_first, block, bias, least, addend, accumulate):
-    """Blocks start to stop of the result, in the order member, columns, rows."""
+def multiply_blocks(start, stop, a, b, c, c_first, block, bias, nothing, least, addend, accumulate):
+    """Blocks start to stop of the result, in the order member, columns, rows; nothing: as many zeros as the bias."""
     (_, all_rows, columns), rows, depth = c.shape, bias.size, b.shape[1]
     row_blocks, column_blocks = -(-rows // block[0]), -(-columns // block[1])
-    lanes, nothing, lowest = simd.VECTOR_BYTES // c.itemsize, np.zeros_like(bias), c.dtype.type(-np.inf)
+    lanes, lowest = simd.VECTOR_BYTES // c.itemsize, c.dtype.type(-np.inf)
     panels, source, target, known = a.reshape(-1), b.reshape(-1), c.reshape(-1), addend.reshape(-1)
     for item in range(start, stop):
         member, rest = divmod(item, row_blocks * column_blocks)

@@ -28,7 +28,7 @@ import math
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import product, simd
+from blobnet.kernels import product, simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.finite import all_finite
 from blobnet.kernels.geometry import Geometry
@@ -342,7 +342,7 @@ def spread_tiles(start, stop, dy, outputs: Grid, filters, dx, inputs: Grid, bias
     tiles, m = inputs.rows * inputs.columns, block * z_row
     row = work[m + block * m_row :]
     for first in range(start, stop, at_once):
-        images, absent = min(at_once, stop - first), np.zeros(LANES, dy.dtype)
+        images, absent = min(at_once, stop - first), stack.zeros(LANES, dy.dtype)
         for k in range(0, dy.shape[1], LANES):
             transform_gradients(
                 first * tiles, (first + images) * tiles, dy, outputs, k, row, work, k, z_row, z_step, absent

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blobnet.kernels import patches, product, simd
+from blobnet.kernels import patches, product, simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.workspace import CACHE_LINE
@@ -104,12 +104,10 @@ def padded(count):
 
 
 @jit
-def vector_starts(step, left):
-    """Where the lanes of a vector begin, a step apart; beyond those that are left, where the last one does."""
-    starts = np.empty(LANES, np.int64)
+def place_lanes(starts, step, left):
+    """starts[lane]: where the lanes of a vector begin, a step apart; beyond those that are left, the last again."""
     for lane in range(LANES):
         starts[lane] = step * min(lane, left - 1)
-    return starts
 
 
 @jit
@@ -132,10 +130,11 @@ def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_
 
     Element e of unit k of the channels of tile first + t begins at v[e element_step + t tile_step + k unit_step].
     """
-    c, flat, nothing, side = x.shape[1], x.reshape(-1), np.zeros(LANES, x.dtype), grid.side
+    c, flat, side = x.shape[1], x.reshape(-1), grid.side
+    starts, nothing = stack.empty(LANES, np.int64), stack.zeros(LANES, x.dtype)
     for k in range(0, c, LANES):
         tile, target = first, k // UNIT * unit_step + k % UNIT
-        starts = vector_starts(grid.height * grid.width, c - k)
+        place_lanes(starts, grid.height * grid.width, c - k)
         while tile < last:
             image, above, left, count = find_piece(grid, tile, last)
             overlap = side - STEP
@@ -275,7 +274,7 @@ def transform_both(start, stop, first, x, inputs: Grid, v, dy, outputs: Grid, z,
     nothing  at ``start`` grows by the sum of 0 times each value of x and dy
     """
     v_size, z_size, o = v.shape[1], z.shape[1], dy.shape[1]
-    flat, absent = z.reshape(-1), np.zeros(LANES, x.dtype)
+    flat, absent = z.reshape(-1), stack.zeros(LANES, x.dtype)
     begin, end = first + start, first + stop
     total = transform_tiles(begin, end, x, inputs, row, v.reshape(-1)[start * UNIT :], UNIT, count * UNIT, v_size)
     for k in range(0, o, LANES):
@@ -294,7 +293,8 @@ def transform_gradients(first, last, dy, grid, k, row, z, target, tile_step, ele
     nothing  [LANES] grows by 0 times each value
     """
     o, flat, side = dy.shape[1], dy.reshape(-1), grid.side
-    tile, starts = first, vector_starts(grid.height * grid.width, o - k)
+    tile, starts = first, stack.empty(LANES, np.int64)
+    place_lanes(starts, grid.height * grid.width, o - k)
     while tile < last:
         image, above, left, count = find_piece(grid, tile, last)
         plane, width = (image * o + k) * grid.height * grid.width, count * STEP
@@ -319,11 +319,11 @@ def transform_filter(w, taps, turned, backward, channel, output, width, filters,
     o, c, count = w.shape
     side = STEP - 1 + len(taps)
     channel_step, output_step, outputs = (c * count, count, c) if turned else (count, c * count, o)
-    flat = w.reshape(-1)
+    flat, starts = w.reshape(-1), stack.empty(LANES, np.int64)
     first, step = ((count - 1) * width, -width) if backward else (0, width)
     for k in range(0, width, LANES):
         source = channel * channel_step + (output + k) * output_step
-        starts = vector_starts(output_step, outputs - output - k)
+        place_lanes(starts, output_step, outputs - output - k)
         for tap in range(0, count, LANES):
             _transpose(row, tap * width + k, width, flat, source + tap, starts, min(LANES, count - tap))
         _transform_filter(taps, row, first + k, len(taps) * step, step, filters, target + k, side * element, element)
@@ -336,7 +336,7 @@ def transform_back(sums, first, element, dw, taps, channel, output, width, accum
     ``row`` takes those of a vector of outputs.
     """
     o, c, count = dw.shape
-    side, flat, nothing = STEP - 1 + len(taps), dw.reshape(-1), np.zeros(LANES, dw.dtype)
+    side, flat, nothing = STEP - 1 + len(taps), dw.reshape(-1), stack.zeros(LANES, dw.dtype)
     for k in range(0, width, LANES):
         _transform_filter_back(taps, sums, first + k, side * element, element, row, 0, len(taps) * LANES, LANES)
         for tap in range(0, count, LANES):

@@ -53,7 +53,7 @@ class _Normalization(Layer):
     ) -> tuple[np.ndarray, np.ndarray]:
         """For each channel the sums of g, and of g times the normalised x; g = dy, 0 where the line is clipped."""
         sums = np.empty_like(self.mean), np.empty_like(self.mean)
-        self._run(kernels.gradient_sums, self.input, self._seen(top.diff), joined, line, *sums)
+        self._run(kernels.gradient_sums, self.input, self._seen(top.diff), joined, line, *sums, scratch=self._room())
         return sums
 
     def differentiate(
@@ -62,7 +62,8 @@ class _Normalization(Layer):
         """The gradient of the bottom, mean and factor being those of the input; returns ``gradient_sums``."""
         sums = np.empty_like(self.mean), np.empty_like(self.mean)
         dx = None if bottom is top else self._seen(bottom.diff)
-        self._run(kernels.sums_and_line_gradient, self.input, self._seen(top.diff), joined, line, *sums, dx)
+        arrays = self.input, self._seen(top.diff), joined, line, *sums, dx
+        self._run(kernels.sums_and_line_gradient, *arrays, scratch=self._room())
         return sums
 
     def joined(self, top: Blob, second: Blob, other: Blob) -> kernels.Joined:
@@ -84,12 +85,15 @@ class _Normalization(Layer):
             if self._kept.shape != x.shape:
                 self._kept = np.empty_like(x)
             kept = self._kept
-        self._run(kernels.moments, x, kept, self.mean, variance)
+        self._run(kernels.moments, x, kept, self.mean, variance, scratch=self._room())
         repeated(setattr, self, "input", x if kept is None else kept, in_order=False)
 
-    def _run(self, kernel: Callable, *args) -> None:
+    def _run(self, kernel: Callable, *args, **scratch) -> None:
         N, C, P = self.view
-        elements.run_rows(kernel, C, N * P, *args)
+        elements.run_rows(kernel, C, N * P, *args, **scratch)
+
+    def _room(self) -> np.ndarray:
+        return kernels.room_for_sums(self.view[1], self.dtype)
 
     def _seen(self, array: np.ndarray) -> np.ndarray:
         return array.reshape(self.view)
@@ -284,6 +288,8 @@ class LRN(Layer):
         )
         top[0].reshape_like(bottom[0])
         self.scale = self._windowed(np.empty(bottom[0].shape, self.dtype))
+        _, rows, columns = self.scale.shape
+        self.sizes = kernels.window_sizes(rows, columns, self.response)
 
     def _windowed(self, array: np.ndarray) -> np.ndarray:
         """The two axes a window spans last: [N, C, H W], or [N C, H, W]."""
@@ -293,9 +299,12 @@ class LRN(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x, y = self._windowed(bottom[0].data), self._windowed(top[0].data)
-        elements.run_rows(kernels.response_forward, len(x), x[0].size, x, self.response, self.scale, y)
+        self._run(kernels.response_forward, x, self.response, self.sizes, self.scale, y)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
             x, dy, dx = (self._windowed(array) for array in (bottom[0].data, top[0].diff, bottom[0].diff))
-            elements.run_rows(kernels.response_backward, len(x), x[0].size, x, self.scale, dy, self.response, dx)
+            self._run(kernels.response_backward, x, self.scale, dy, self.response, self.sizes, dx)
+
+    def _run(self, kernel: Callable, x: np.ndarray, *args) -> None:
+        elements.run_rows(kernel, len(x), x[0].size, x, *args, scratch=kernels.room_for_windows(self.sizes, x.dtype))

@@ -155,7 +155,7 @@ class Pooling(Layer):
         elif self.method == AVE and self.window.covers(x.shape[1:]):
             _for_planes(averages.plane_means, _rows(x), y.reshape(-1))
         elif self.method == AVE:
-            _for_planes(averages.sum_rectangles, x, averages.means(self.window, x.shape[1:], y.shape[1:]), y)
+            averages.sum_rectangles(x, averages.means(self.window, x.shape[1:], y.shape[1:]), y)
         elif self.phase == pb.TRAIN:
             _for_planes(kernels.sample_forward, x, *self._spans(x, y), self.stream.key(), y, self.mask)
         else:
@@ -172,7 +172,7 @@ class Pooling(Layer):
         elif self.method == AVE and self.window.covers(dx.shape[1:]):
             elements.run_rows(averages.plane_shares, len(dx), dx[0].size, dy.reshape(-1), _rows(dx))
         elif self.method == AVE:
-            _for_planes(averages.sum_rectangles, dy, averages.shares(self.window, dx.shape[1:], dy.shape[1:]), dx)
+            averages.sum_rectangles(dy, averages.shares(self.window, dx.shape[1:], dy.shape[1:]), dx)
         else:
             _for_planes(kernels.weighted_backward, _planes(bottom[0].data), dy, *self._spans(dx, dy), dx)
 

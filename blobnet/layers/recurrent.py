@@ -143,7 +143,8 @@ class Recurrent(Layer):
         worthwhile = -(-kernels.PRODUCTS_OF_A_THREAD // (steps * rows * self.units))
         share = max(worthwhile, -(-streams // config.threads()))
         grain = -(-share // kernels.STREAMS) * kernels.STREAMS
-        parallel.parallel_for(kernel, streams, *arrays, grain=grain)
+        pieces = kernels.room_for_pieces(streams, self.units, self.dtype)
+        parallel.parallel_for(kernel, streams, *arrays, grain=grain, scratch=pieces)
 
     def _check_arity(self, bottoms: int, tops: int) -> None:
         wanted = ["x", "cont", *(f"{name}_0" for name in self.exposed_names)]

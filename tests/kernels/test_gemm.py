@@ -130,3 +130,14 @@ def test_scattered_operands_and_result(in_place):
             for array, layout in ((data, a_layout), (data, b_layout), (c, c_layout))
         )
         np.testing.assert_allclose(found, a @ b.T + np.arange(13 * g, 13 * g + 13)[:, None], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_blocks_fit_the_tables_of_their_runs(dtype):
+    generator = np.random.default_rng(9)
+    for _ in range(2000):
+        m, n, k = (int(extent) for extent in 10 ** generator.uniform(0, 5, 3))
+        batch, threads = (int(count) for count in generator.integers(1, 70, 2))
+        in_place, kept = (bool(flag) for flag in generator.integers(0, 2, 2))
+        shape = product.shape_of(batch, m, n, k, np.dtype(dtype), in_place, kept, threads)
+        assert max(shape.columns, shape.depth, shape.tile, shape.panel) <= product.MOST_RUNS

@@ -19,6 +19,10 @@ def channels(length):
     return rows(12, length).reshape(3, 4, length)
 
 
+def room(x):
+    return normalization.room_for_sums(x.shape[1], x.dtype)[0]
+
+
 def by_channel(values):
     return values[:, None]
 
@@ -30,7 +34,7 @@ def test_moments(length, copied):
     kept = np.empty_like(x) if copied else None
     mean, variance = np.empty(4), np.empty(4)
     for start, stop in ((0, 1), (1, 4)):
-        normalization.moments(start, stop, x, kept, mean, variance)
+        normalization.moments(start, stop, x, kept, mean, variance, room(x))
     exact = x.astype(float)
     np.testing.assert_allclose(mean, exact.mean(axis=(0, 2)), rtol=1e-6)
     np.testing.assert_allclose(variance, exact.var(axis=(0, 2)), rtol=2e-6)
@@ -39,8 +43,8 @@ def test_moments(length, copied):
 
 
 def test_moments_of_equal_numbers_are_exact():
-    mean, variance = np.empty(1), np.empty(1)
-    normalization.moments(0, 1, np.full((3, 1, 50), 1e6 / 3, np.float32), None, mean, variance)
+    x, mean, variance = np.full((3, 1, 50), 1e6 / 3, np.float32), np.empty(1), np.empty(1)
+    normalization.moments(0, 1, x, None, mean, variance, room(x))
     assert (mean[0], variance[0]) == (np.float32(1e6 / 3), 0)
 
 
@@ -64,10 +68,10 @@ def test_lines_and_their_gradients(length, clip):
     for start, stop in ((0, 3), (3, 4)):
         normalization.apply_line(start, stop, x, line, y)
         normalization.apply_line(start, stop, within, line, None)
-        normalization.gradient_sums(start, stop, x, dy, None, line, *sums)
+        normalization.gradient_sums(start, stop, x, dy, None, line, *sums, room(x))
         normalization.line_gradient(start, stop, x, dy, line, *sums, dx)
         normalization.line_gradient(start, stop, x, within_dy, line, *sums, None)
-        normalization.sums_and_line_gradient(start, stop, x, dy, None, line, *sums_at_once, dx_at_once)
+        normalization.sums_and_line_gradient(start, stop, x, dy, None, line, *sums_at_once, dx_at_once, room(x))
         normalization.fixed_line_gradient(start, stop, x, dy, line, scale, fixed)
         normalization.fixed_line_gradient(start, stop, x, within_fixed, line, scale, None)
     close = {"rtol": 1e-4, "atol": 1e-4}
@@ -96,9 +100,9 @@ def test_a_line_that_is_joined_by_another_array(length):
 
     joined = normalization.Joined(y, more, g)
     for start, stop in ((0, 3), (3, 4)):
-        normalization.sums_and_line_gradient(start, stop, x, dy, joined, line, *sums, dx)
+        normalization.sums_and_line_gradient(start, stop, x, dy, joined, line, *sums, dx, room(x))
     np.testing.assert_array_equal(g, np.where(y <= 0, 0, dy + more))
-    normalization.sums_and_line_gradient(0, 4, x, g, None, line, *expected_sums, expected_dx)
+    normalization.sums_and_line_gradient(0, 4, x, g, None, line, *expected_sums, expected_dx, room(x))
     np.testing.assert_array_equal(sums, expected_sums)
     np.testing.assert_array_equal(dx, expected_dx)
 
@@ -120,9 +124,11 @@ def test_responses_across_rows_of_many_lengths(length):
     dy = rows(2 * 6, length).reshape(2, 6, length)
     y, scale, dx = (np.empty_like(x) for _ in range(3))
     response = Response(1, 0, 0.5 / 3, 0.75, 2.0)
+    sizes = normalization.window_sizes(6, length, response)
+    work = normalization.room_for_windows(sizes, x.dtype)[0]
     for start in range(2):
-        normalization.response_forward(start, start + 1, x, response, scale, y)
-        normalization.response_backward(start, start + 1, x, scale, dy, response, dx)
+        normalization.response_forward(start, start + 1, x, response, sizes, scale, y, work)
+        normalization.response_backward(start, start + 1, x, scale, dy, response, sizes, dx, work)
     settings = {"size": 3, "alpha": 0.5, "beta": 0.75, "k": 2.0, "within": False}
     np.testing.assert_allclose(y, naive.forward(x[..., None], **settings)[..., 0], rtol=1e-5)
     expected = naive.backward(x[..., None], dy[..., None], **settings)[..., 0]

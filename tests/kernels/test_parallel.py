@@ -32,7 +32,8 @@ def four_threads():
 
 @jit(cache=False)
 def mark(start, stop, owner):
-    owner[start:stop] += 1
+    for item in range(start, stop):
+        owner[item] += 1
 
 
 @jit(cache=False)
@@ -44,8 +45,7 @@ def note_start(start, stop, starts):
 def note_row(start, stop, rows, row):
     for _ in range(1000):  # long enough for other threads to come
         row[0] = start
-    rows[start:stop] = row.ctypes.data
-    rows[start:stop] += 0 if row[0] == start else 1
+    rows[start:stop] = row.ctypes.data + (0 if row[0] == start else 1)
 
 
 class Span(NamedTuple):
@@ -64,20 +64,11 @@ def draw_line(start, stop, y, span: Span, line: Line):
         y[i] = i * line.slope[0] + line.shift
 
 
-@jit(cache=False)
-def take_memory(start, stop, size):
-    np.empty(size)[0] = 1
-
-
-@jit(cache=False)
-def expect_less(start, stop, values, limit):
-    if values[start:stop].max() >= limit:
-        raise ValueError
-
-
 @jit
-def take_as_much(start, stop, sizes):
-    np.empty(sizes[0])[0] = 1
+def expect_less(start, stop, values, limit):
+    for item in range(start, stop):
+        if values[item] >= limit:
+            raise ValueError
 
 
 @pytest.mark.parametrize(("count", "grain"), [(0, 1), (1, 1), (3, 1), (17, 4), (1000, 7), (5, 100), (1 << 20, 1)])
@@ -127,9 +118,9 @@ def test_fewer_threads_than_before_keep_to_their_rows():
         assert set(rows) <= {row.ctypes.data for row in work}
 
 
-def test_a_kernel_that_finds_no_memory_is_an_error():
-    with pytest.raises(MemoryError, match="take_memory"):
-        parallel_for(take_memory, 4, 1 << 55)
+def test_a_kernel_that_raises_where_it_may_not_is_an_error():
+    with pytest.raises(RuntimeError, match="expect_less failed"):
+        parallel_for(expect_less, 4, np.arange(4.0), 2.0)
     owner = np.zeros(4, int)
     parallel_for(mark, 4, owner)  # and the pool goes on
     assert (owner == 1).all()
@@ -217,12 +208,12 @@ def test_what_is_repeated_between_regions_is_recorded_in_its_place():
     assert owner.tolist() == [110] * 4
 
 
-def test_a_repeated_kernel_that_finds_no_memory_is_an_error():
-    sizes = np.array([1])
-    regions = Regions(record(lambda: parallel_for(take_as_much, 4, sizes)))
+def test_a_repeated_kernel_that_raises_where_it_may_not_is_an_error():
+    values = np.zeros(4)
+    regions = Regions(record(lambda: parallel_for(expect_less, 4, values, 2.0)))
     assert regions.run() == 1
-    sizes[0] = 1 << 55
-    with pytest.raises(MemoryError, match="take_as_much"):
+    values[3] = 2
+    with pytest.raises(RuntimeError, match="expect_less failed"):
         regions.run()
 
 

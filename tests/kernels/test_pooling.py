@@ -36,10 +36,10 @@ def test_widths(window):
         np.testing.assert_array_equal(y, expected[0], err_msg=str(width))
         np.testing.assert_array_equal(mask, expected_mask[0], err_msg=str(width))
         shape = window, x.shape[2:], naive.output
-        averages.sum_rectangles(0, 3, x[0], averages.means(*shape), y)
+        averages.sum_rectangles(x[0], averages.means(*shape), y)
         np.testing.assert_allclose(y, naive.average(x)[0], rtol=1e-6, atol=1e-6, err_msg=str(width))
         dx = np.empty_like(x[0])
-        averages.sum_rectangles(0, 3, y, averages.shares(*shape), dx)
+        averages.sum_rectangles(y, averages.shares(*shape), dx)
         np.testing.assert_allclose(dx, naive.average_backward(x, y[None])[0], rtol=1e-5, atol=1e-6)
 
 
@@ -55,9 +55,9 @@ def test_any_number_of_planes(window, planes):
         expected, expected_mask = naive.maximum(x)
         np.testing.assert_array_equal(y, expected[0])
         np.testing.assert_array_equal(mask, expected_mask[0])
-        averages.sum_rectangles(0, planes, x[0], averages.means(*shape), y)
+        averages.sum_rectangles(x[0], averages.means(*shape), y)
         np.testing.assert_allclose(y, naive.average(x)[0], rtol=1e-6, atol=1e-6)
-        averages.sum_rectangles(0, planes, y, averages.shares(*shape), dx)
+        averages.sum_rectangles(y, averages.shares(*shape), dx)
         np.testing.assert_allclose(dx, naive.average_backward(x, y[None])[0], rtol=1e-5, atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_a_part_of_the_planes_writes_its_own_only(window):
     assert (y[[0, 3]] == 7).all() and (mask[[0, 3]] == 7).all()
     np.testing.assert_array_equal(y[1:3], naive.maximum(x)[0][0, 1:3])
     y[[0, 3]] = 7
-    averages.sum_rectangles(1, 3, x[0], averages.means(window, x.shape[2:], naive.output), y)
+    averages.sum_rectangles(x[0, 1:3], averages.means(window, x.shape[2:], naive.output), y[1:3])
     assert (y[[0, 3]] == 7).all()
     np.testing.assert_allclose(y[1:3], naive.average(x)[0, 1:3], rtol=1e-6, atol=1e-6)
     pooling.find_largest(x[0, 1:3], window, y[1:3], mask[1:3])

@@ -178,12 +178,12 @@ def test_weighted_sums(dtype):
 
     lanes = simd.lanes(dtype)
     generator = np.random.default_rng(0)
-    w, x = generator.standard_normal((4, lanes)).astype(dtype), generator.standard_normal(100).astype(dtype)
+    w, x = generator.standard_normal((4, lanes)).astype(dtype), generator.standard_normal(600).astype(dtype)
     offsets = np.array([0, 30, 2, 11])
     y = np.zeros(200, dtype)
     run(w.reshape(-1), x, offsets, y)
     for p in range(3):
-        expected = sum(w[t] * x[5 + offsets[t] + 7 * p :][:lanes] for t in (1, 2, 3))
+        expected = sum(w[t] * x[5 + offsets[t] * lanes + 7 * p :][:lanes] for t in (1, 2, 3))
         np.testing.assert_allclose(y[2 + 40 * p :][:lanes], expected, atol=1e-5)
 
 
@@ -197,12 +197,12 @@ def test_products_with_shifts(dtype):
 
     lanes = simd.lanes(dtype)
     generator = np.random.default_rng(0)
-    x, y, sums = (generator.standard_normal(size).astype(dtype) for size in (100, 100, 3 * lanes))
+    x, y, sums = (generator.standard_normal(size).astype(dtype) for size in (100, 600, 3 * lanes))
     offsets, before = np.array([0, 30, 2]), sums.copy()
     run(x, y, offsets, sums)
     np.testing.assert_array_equal(sums[:lanes], before[:lanes])
     for t in (1, 2):
-        expected = sum(x[3 + q * lanes :][:lanes] * y[5 + offsets[t] + 7 * q :][:lanes] for q in range(4))
+        expected = sum(x[3 + q * lanes :][:lanes] * y[5 + offsets[t] * lanes + 7 * q :][:lanes] for q in range(4))
         found = sums[t * lanes : (t + 1) * lanes] - before[t * lanes : (t + 1) * lanes]
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
