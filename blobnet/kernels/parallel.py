@@ -146,6 +146,8 @@ def _run(
         unrepeatable()
         _rehearsal[start, _types(start, scratch, plain)] = None
         return False
+    if not start.overloads:  # compiled while the board is taken, it would have the threads wait for it at work
+        start.compile(_types(start, scratch, plain))
     cut = count, blocks, grain, min(blocks, PARTS_OF_A_THREAD * threads), threads
     _own.calls.append(Region(start, cut, scratch, plain, may_fail))
     began = perf_counter() if _observer else 0.0

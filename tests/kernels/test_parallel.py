@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from numba.core import event
 
 from blobnet import config
 from blobnet.kernels import parallel, region
@@ -123,6 +124,28 @@ def test_a_kernel_that_raises_where_it_may_not_is_an_error():
         parallel_for(expect_less, 4, np.arange(4.0), 2.0)
     owner = np.zeros(4, int)
     parallel_for(mark, 4, owner)  # and the pool goes on
+    assert (owner == 1).all()
+
+
+def test_threads_do_not_wait_at_work_for_a_kernel_that_is_compiled():
+    @jit(cache=False)
+    def fill(start, stop, owner):
+        owner[start:stop] = 1
+
+    parallel_for(mark, 64, np.zeros(64, int))
+    taken = []
+
+    class Watcher(event.Listener):
+        def on_start(self, event):
+            taken.append(parallel._board()[region.TAKEN])
+
+        def on_end(self, event):
+            pass
+
+    owner = np.zeros(64, int)
+    with event.install_listener("numba:compile", Watcher()):
+        parallel_for(fill, 64, owner)
+    assert taken and not any(taken)
     assert (owner == 1).all()
 
 
