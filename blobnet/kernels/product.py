@@ -12,9 +12,8 @@ It is cut into blocks of c, which are independent work items. For each block (Go
     for each slice of k:  pack a's rows into panels of MR, b's into panels of NR;  multiply panel by panel
     write the block out
 
-A panel holds the elements of its rows side by side for each k, as the innermost loop (``simd.tile_product``)
-reads them. Packing copies whole vectors along runs of neighbouring elements, of the outer axis where that one
-runs through memory, else of the inner one with a transposition.
+A panel (``packing``) holds the elements of its rows side by side for each k, as the innermost loop
+(``simd.tile_product``) reads them.
 
 The innermost loop multiplies vectors of one operand by single elements of the other, which need not be packed to
 be read. So b may be taken *in place*: the block is computed as its transpose, vectors of a times elements of b.
@@ -32,13 +31,13 @@ from blobnet.kernels import parallel, simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.elements import at_least
 from blobnet.kernels.instructions import MOST_LANES
+from blobnet.kernels.packing import MOST_RUNS, RUN_TABLE, find_runs, pack
 from blobnet.kernels.tiles import (
     BLOCK_COLUMNS,
     BLOCK_DEPTH,
     BLOCK_DEPTH_KEPT,
     BLOCK_ROWS,
     BLOCK_ROWS_KEPT,
-    RECURRENT_DEPTH,
     ROWS_AHEAD,
     TILE_ROWS,
     TILE_VECTORS,
@@ -47,10 +46,6 @@ from blobnet.kernels.workspace import CACHE_LINE, work_array
 
 MR = TILE_ROWS
 NV = TILE_VECTORS
-
-# Rows, columns or depth of whatever is packed or written at once, and numbers of a table of so many runs.
-MOST_RUNS = max(BLOCK_COLUMNS, BLOCK_DEPTH, RECURRENT_DEPTH)
-_RUNS = 3 * MOST_RUNS
 
 # Multiplications below which a second thread costs more than it gives.
 WORTH_A_THREAD = 1 << 20
@@ -351,6 +346,9 @@ def transpose(source, target, shape):
             _transpose_vectors(target, place, shape.columns, source, j * shape.rows + i, starts, shape.lanes)
 
 
+_transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
+
+
 @jit
 def multiply_tile(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_row, accumulate, vectors):
     """``simd.tile_product`` for 1 to NV vectors."""
@@ -375,102 +373,11 @@ def multiply_pair_and_fetch(a, i, a_row, a_step, b, j, b_step, depth, c, k, c_ro
 
 
 @jit
-def pack(source, layout, member, row, row_stop, k, k_stop, panels, panel, unit, lanes):
-    """Rows of an operand into panels [panel, k, width].
-
-    A panel is ``panel`` rows wide; the last one so wide as its rows need, in units.
-    """
-    runs = stack.empty(_RUNS, np.int64).reshape(3, MOST_RUNS)
-    starts = stack.empty(MOST_LANES, np.int64)[:lanes]
-    if layout.inner_runs:
-        count = find_runs(layout.inner, k, k_stop, lanes, runs)
-    for first in range(row, row_stop, panel):
-        stop = min(first + panel, row_stop)
-        target = (first - row) * (k_stop - k)
-        width = -(-(stop - first) // unit) * unit
-        if layout.inner_runs:
-            transpose_runs(source, layout, member, first, stop, runs[:, :count], starts, panels, target, width)
-        elif stop - first == NV * lanes and find_runs(layout.outer, first, stop, NV * lanes, runs) == 1:
-            copy_panel(source, layout, member, k, k_stop, first, panels, target, lanes)
-        else:
-            count = find_runs(layout.outer, first, stop, lanes, runs)
-            copy_runs(source, layout, member, k, k_stop, runs[:, :count], lanes, panels, target, width)
-
-
-@jit
-def find_runs(offsets, first, last, lanes, runs):
-    """Cut offsets[first:last] into runs of neighbours, at most ``lanes`` long: (place, offset, length) each."""
-    count = 0
-    i = first
-    while i < last:
-        length = 1
-        while length < lanes and i + length < last and offsets[i + length] == offsets[i] + length:
-            length += 1
-        runs[0, count] = i - first
-        runs[1, count] = offsets[i]
-        runs[2, count] = length
-        count += 1
-        i += length
-    return count
-
-
-@jit
-def copy_panel(source, layout, member, k, k_stop, row, panels, target, lanes):
-    """One panel of NV vectors whose rows are all neighbours in memory."""
-    first = layout.starts[member] + layout.outer[row]
-    for depth in range(k, k_stop):
-        _copy_vectors(panels, target, source, first + layout.inner[depth])
-        target += NV * lanes
-
-
-_copy_vectors = simd.whole_copy(NV)
-
-
-@jit
-def copy_runs(source, layout, member, k, k_stop, runs, lanes, panels, target, width):
-    """One panel whose rows are neighbours in memory: for each k, the runs along the panel.
-
-    A run is read and written as a whole vector, unless the array ends there; what follows overwrites the surplus.
-    """
-    last_whole = len(source) - lanes
-    for depth in range(k, k_stop):
-        start = layout.starts[member] + layout.inner[depth]
-        for run in range(runs.shape[1]):
-            place = start + runs[1, run]
-            count = lanes if place <= last_whole else runs[2, run]
-            simd.copy_first(panels, target + runs[0, run], source, place, count)
-        target += width
-
-
-@jit
-def transpose_runs(source, layout, member, first, last, runs, starts, panels, target, width):
-    """One panel whose depth runs through memory: blocks of rows, transposed run by run, read as in ``copy_runs``."""
-    lanes = len(starts)
-    block = min(width, lanes)
-    for row in range(0, width, block):
-        last_whole = len(source) - lanes
-        for r in range(block):
-            starts[r] = layout.starts[member] + layout.outer[min(first + row + r, last - 1)]
-            last_whole = min(last_whole, len(source) - lanes - starts[r])
-        for run in range(runs.shape[1]):
-            place = target + row + runs[0, run] * width
-            count = lanes if runs[1, run] <= last_whole else runs[2, run]
-            if width == MR:
-                _transpose_tile(panels, place, width, source, runs[1, run], starts, count)
-            else:
-                _transpose_vectors(panels, place, width, source, runs[1, run], starts, count)
-
-
-_transpose_tile = simd.transposing_copy(MR)
-_transpose_vectors = simd.transposing_copy(simd.VECTOR_BYTES)
-
-
-@jit
 def write_block(c, layout, member, extents, sums, stride, alpha, beta, addend, bias, least):
     """c = alpha sums + beta addend + bias, or ``least``, over the block; with beta 0 the addend is not read."""
     row, row_stop, column, column_stop = extents
     columns = column_stop - column
-    runs = stack.empty(_RUNS, np.int64).reshape(3, MOST_RUNS)
+    runs = stack.empty(RUN_TABLE, np.int64).reshape(3, MOST_RUNS)
     count = find_runs(layout.inner, column, column_stop, columns, runs)
     scattered = count == columns
     for i in range(row, row_stop):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import product, simd, stack
+from blobnet.kernels import packing, product, simd, stack
 from blobnet.kernels._jit import FASTMATH, jit
 from blobnet.kernels.exponential import sigmoid, tanh
 from blobnet.kernels.instructions import MOST_LANES
@@ -78,12 +78,12 @@ def pack_panels(start, stop, w, layout: product.Layout, weights: Weights, panels
             m, width = weights.pairs + (item % panels - weights.pairs // width) * 2 * lanes, 2 * lanes
         m_stop, k_stop = min(m + width, weights.outputs), min(k + RECURRENT_DEPTH, weights.inputs)
         target = weights.packed[k // RECURRENT_DEPTH * weights.slice + m * height(weights, k) :]
-        product.pack(w, layout, 0, m, m_stop, k, k_stop, target, width, lanes, lanes)
+        packing.pack(w, layout, 0, m, m_stop, k, k_stop, target, width, lanes, lanes)
 
 
 @jit
 def height(weights, k):
-    """Rows that a panel of the slice from k on has room for: whole blocks of lanes, which ``product.pack`` writes."""
+    """Rows that a panel of the slice from k on has room for: whole blocks of lanes, which ``packing.pack`` writes."""
     return -(-min(RECURRENT_DEPTH, weights.inputs - k) // weights.lanes) * weights.lanes
 
 

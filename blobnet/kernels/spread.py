@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blobnet import config
-from blobnet.kernels import patches, product, simd
+from blobnet.kernels import packing, patches, product, simd
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
 from blobnet.kernels.parallel import parallel_for, scratch
@@ -146,8 +146,8 @@ def spread_blocks(start, stop, w, w_layout: product.Layout, dy, dy_layout: produ
             k_stop = min(k + shape.depth, depth)
             panels = a_panels[k // shape.depth * shape.a_size :]
             if item == start or part == 0:
-                product.pack(w, w_layout, group, row, row_stop, k, k_stop, panels, shape.tile, shape.unit, shape.lanes)
-            product.pack(
+                packing.pack(w, w_layout, group, row, row_stop, k, k_stop, panels, shape.tile, shape.unit, shape.lanes)
+            packing.pack(
                 dy, dy_layout, group, column, column_stop, k, k_stop, b_panels, shape.panel, shape.lanes, shape.lanes
             )
             extents = row_stop - row, column_stop - column, k_stop - k

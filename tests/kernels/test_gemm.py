@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blobnet import config
-from blobnet.kernels import product
+from blobnet.kernels import packing, product
 from blobnet.kernels.gemm import gemm
 
 SHAPES = {
@@ -140,4 +140,4 @@ def test_blocks_fit_the_tables_of_their_runs(dtype):
         batch, threads = (int(count) for count in generator.integers(1, 70, 2))
         in_place, kept = (bool(flag) for flag in generator.integers(0, 2, 2))
         shape = product.shape_of(batch, m, n, k, np.dtype(dtype), in_place, kept, threads)
-        assert max(shape.columns, shape.depth, shape.tile, shape.panel) <= product.MOST_RUNS
+        assert max(shape.columns, shape.depth, shape.tile, shape.panel) <= packing.MOST_RUNS
