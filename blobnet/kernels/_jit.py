@@ -68,11 +68,6 @@ class Kernel:
         return {"nopython": True, "boundscheck": None, **self.options}
 
     @property
-    def targetoptions(self) -> dict[str, Any]:
-        """The options, by the name under which numba looks for ``inline``."""
-        return self.options
-
-    @property
     def _numba_type_(self) -> types.Dispatcher:
         return self.part._numba_type_
 

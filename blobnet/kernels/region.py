@@ -243,22 +243,22 @@ def _caller(context, builder, kernel: Kernel, signature, scratch, packed: ir.Typ
         _, length = cgutils.unpack_tuple(inner, whole.shape)
         row = inner.gep(whole.data, [inner.mul(thread, length)])
         arguments.append(flat_array(context, inner, signature.args[-1], row, length))
-    flags, dispatcher = compiler.Flags(), kernel.dispatcher
-    dispatcher.targetdescr.options.parse_as_flags(flags, dispatcher.targetoptions)
-    status, _ = _run(context, inner, kernel.py_func, signature, arguments, flags)
-    inner.ret(inner.zext(status.is_error, _FAILED))
+    inner.ret(inner.zext(_call_kernel(context, inner, kernel, signature, arguments), _FAILED))
     return function
 
 
-def _run(context, builder, function: Callable, signature, arguments: list, flags: compiler.Flags):
-    """Compile a Python function into the module at hand and call it; returns its status and result."""
+def _call_kernel(context, builder, kernel: Kernel, signature, arguments: list) -> ir.Value:
+    """Compile a kernel into the module at hand and call it; whether it failed."""
+    flags, dispatcher = compiler.Flags(), kernel.dispatcher
+    dispatcher.targetdescr.options.parse_as_flags(flags, dispatcher.targetoptions)
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    library = PartLibrary(context.codegen(), function.__name__)
+    library = PartLibrary(context.codegen(), kernel.__name__)
     compiled = compiler.compile_internal(
-        context.typing_context, context, library, function, signature.args, signature.return_type, flags, {}
+        context.typing_context, context, library, kernel.py_func, signature.args, signature.return_type, flags, {}
     )
     context.active_code_library.add_linking_library(library)
-    return context.call_internal_no_propagate(builder, compiled.fndesc, signature, arguments)
+    status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, signature, arguments)
+    return status.is_error
 
 
 _FAILED = ir.IntType(32)
