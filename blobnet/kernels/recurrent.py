@@ -229,9 +229,9 @@ def copy_rows(source, i, i_row, target, j, j_row, rows, columns):
 @jit
 def copy_streams(start, stop, source, target):
     """The states (N, H) of the streams start to stop."""
-    for n in range(start, stop):
-        for d in range(target.shape[1]):
-            target[n, d] = source[n, d]
+    cells = target.shape[1]
+    first, rows = start * cells, stop - start
+    copy_rows(source.reshape(-1), first, cells, target.reshape(-1), first, cells, rows, cells)
 
 
 @jit

@@ -58,9 +58,11 @@ def forward_columns(start, stop, x, y, work):
     x, y = span(start, stop, x, y)
     highest, total = work[: x.shape[2]], work[x.shape[2] : 2 * x.shape[2]]
     for item in range(x.shape[0]):
-        for c in range(x.shape[1]):
+        for i in range(x.shape[2]):
+            highest[i] = x[item, 0, i]
+        for c in range(1, x.shape[1]):
             for i in range(x.shape[2]):
-                highest[i] = max(highest[i], x[item, c, i]) if c > 0 else x[item, c, i]
+                highest[i] = max(highest[i], x[item, c, i])
         total[:] = 0
         for c in range(x.shape[1]):
             for i in range(x.shape[2]):

@@ -11,7 +11,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from blobnet import config
-from blobnet.kernels import elements, simd
+from blobnet.kernels import elements, simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.instructions import constant, opened
 from blobnet.kernels.parallel import parallel_for
@@ -75,16 +75,16 @@ def multiply(
     block = block_rows, even_part(columns, -(-columns // column_blocks), TILE_VECTORS * simd.lanes(c.dtype))
     count = others * -(-columns // block[1])
     grain = max(1, WORTH_A_THREAD // (block[0] * block[1] * max(1, b.shape[1])))
-    rest = block, bias, np.zeros_like(bias), c.dtype.type(least), c if addend is None else addend, addend is not None
+    rest = block, bias, c.dtype.type(least), c if addend is None else addend, addend is not None
     parallel_for(multiply_blocks, count, a, b, c, first, *rest, grain=grain)
 
 
 @jit
-def multiply_blocks(start, stop, a, b, c, c_first, block, bias, nothing, least, addend, accumulate):
-    """Blocks start to stop of the result, in the order member, columns, rows; nothing: as many zeros as the bias."""
+def multiply_blocks(start, stop, a, b, c, c_first, block, bias, least, addend, accumulate):
+    """Blocks start to stop of the result, in the order member, columns, rows."""
     (_, all_rows, columns), rows, depth = c.shape, bias.size, b.shape[1]
     row_blocks, column_blocks = -(-rows // block[0]), -(-columns // block[1])
-    lanes, lowest = simd.VECTOR_BYTES // c.itemsize, c.dtype.type(-np.inf)
+    lanes, nothing, lowest = simd.VECTOR_BYTES // c.itemsize, stack.zeros(TILE_ROWS, c.dtype), c.dtype.type(-np.inf)
     panels, source, target, known = a.reshape(-1), b.reshape(-1), c.reshape(-1), addend.reshape(-1)
     for item in range(start, stop):
         member, rest = divmod(item, row_blocks * column_blocks)
@@ -97,6 +97,7 @@ def multiply_blocks(start, stop, a, b, c, c_first, block, bias, nothing, least, 
             floor = least if k + length == depth else lowest
             for row in range(top, bottom, TILE_ROWS):
                 count, panel, column = min(TILE_ROWS, rows - row), row * depth + k * TILE_ROWS, first
+                shift = 0 if k > 0 else row
                 while column < last:
                     place = (member * depth + k) * columns + column
                     spot = (member * all_rows + c_first + row) * columns + column
@@ -104,13 +105,13 @@ def multiply_blocks(start, stop, a, b, c, c_first, block, bias, nothing, least, 
                     if left >= TILE_VECTORS * lanes:
                         _multiply_whole(
                             panels, panel, source, place, columns, length, target, spot, count, left,
-                            shifts, row, floor, sums, adds,
+                            shifts, shift, floor, sums, adds,
                         )  # fmt: skip
                         column += TILE_VECTORS * lanes
                     else:
                         _multiply_part(
                             panels, panel, source, place, columns, length, target, spot, count, left,
-                            shifts, row, floor, sums, adds,
+                            shifts, shift, floor, sums, adds,
                         )  # fmt: skip
                         column += lanes
 

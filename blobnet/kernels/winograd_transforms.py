@@ -13,6 +13,7 @@ import numpy as np
 from blobnet.kernels import patches, product, simd, stack
 from blobnet.kernels._jit import jit
 from blobnet.kernels.geometry import Geometry
+from blobnet.kernels.lanes import place_planes
 from blobnet.kernels.workspace import CACHE_LINE
 
 LANES = simd.lanes(np.dtype(np.float32))
@@ -104,13 +105,6 @@ def padded(count):
 
 
 @jit
-def place_lanes(starts, step, left):
-    """starts[lane]: where the lanes of a vector begin, a step apart; beyond those that are left, the last again."""
-    for lane in range(LANES):
-        starts[lane] = step * min(lane, left - 1)
-
-
-@jit
 def find_piece(grid, tile, last):
     """The image, row and column of a tile, and how many are left of its row, none at ``last`` or beyond."""
     image, within = divmod(tile, grid.rows * grid.columns)
@@ -134,7 +128,7 @@ def transform_tiles(first, last, x, grid, row, v, tile_step, unit_step, element_
     starts, nothing = stack.empty(LANES, np.int64), stack.zeros(LANES, x.dtype)
     for k in range(0, c, LANES):
         tile, target = first, k // UNIT * unit_step + k % UNIT
-        place_lanes(starts, grid.height * grid.width, c - k)
+        place_planes(starts, 0, c - k, grid.height * grid.width)
         while tile < last:
             image, above, left, count = find_piece(grid, tile, last)
             overlap = side - STEP
@@ -294,7 +288,7 @@ def transform_gradients(first, last, dy, grid, k, row, z, target, tile_step, ele
     """
     o, flat, side = dy.shape[1], dy.reshape(-1), grid.side
     tile, starts = first, stack.empty(LANES, np.int64)
-    place_lanes(starts, grid.height * grid.width, o - k)
+    place_planes(starts, 0, o - k, grid.height * grid.width)
     while tile < last:
         image, above, left, count = find_piece(grid, tile, last)
         plane, width = (image * o + k) * grid.height * grid.width, count * STEP
@@ -323,7 +317,7 @@ def transform_filter(w, taps, turned, backward, channel, output, width, filters,
     first, step = ((count - 1) * width, -width) if backward else (0, width)
     for k in range(0, width, LANES):
         source = channel * channel_step + (output + k) * output_step
-        place_lanes(starts, output_step, outputs - output - k)
+        place_planes(starts, 0, outputs - output - k, output_step)
         for tap in range(0, count, LANES):
             _transpose(row, tap * width + k, width, flat, source + tap, starts, min(LANES, count - tap))
         _transform_filter(taps, row, first + k, len(taps) * step, step, filters, target + k, side * element, element)

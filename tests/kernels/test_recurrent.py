@@ -119,6 +119,20 @@ def test_the_pieces_of_rows_cover_them():
     assert list(pieces[:count]) == [*range(starts[0], starts[0] + 3 * 8192, size), starts[1]]
 
 
+@pytest.mark.parametrize("streams", [1, 7, 64])
+@pytest.mark.parametrize("cells", [1, 5, 40, 700])
+def test_there_is_room_for_the_pieces_of_a_step(streams, cells, monkeypatch):
+    monkeypatch.setattr(recurrent, "scratch", lambda size, dtype: np.empty((1, size), dtype))
+    weights = recurrent.pack(np.zeros((cells, 4 * cells), np.float32), "w", transposed=True)
+    matrices = tuple(np.empty((streams, columns * cells), np.float32) for columns in (4, 4, 1, 1))
+    room, pieces = recurrent.room_for_pieces(streams, cells, np.dtype(np.float32))[0], np.empty(1000, np.int64)
+    for inputs in (cells, 4 * cells):
+        size = min(RECURRENT_DEPTH, inputs) * CACHE_LINE
+        count = recurrent.pieces_of(matrices, 0, streams, weights._replace(inputs=inputs), pieces)
+        assert count == sum(-(-matrix.nbytes // size) for matrix in matrices)
+        assert count <= len(room)
+
+
 def test_products_of_all_rows_are_the_same_on_any_number_of_threads(monkeypatch):
     random = np.random.default_rng(4)
     x, w = (random.normal(size=shape).astype(np.float32) for shape in ((700, 90), (50, 90)))
